@@ -1,0 +1,155 @@
+//! What somebody asks the fleet to change. Ids and secrets' hashes are made by the submitter; the fleet makes none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::actor::Actor;
+use crate::fence::Fence;
+use crate::id::{NodeId, RunId, SessionId, TokenId};
+use crate::name::Name;
+use crate::node::{NodeFacts, Standing};
+use crate::outcome::{Outcome, Usage};
+use crate::session::{Fault, Handle, Kept, Progress, Removal, Workspace};
+use crate::spec::{Secrets, Spec};
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    pub actor: Actor,
+    /// The W3C trace parent of the call, carried down to the agent.
+    pub trace: Option<Box<str>>,
+    pub wish: Wish,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wish {
+    CreateSession(Box<NewSession>),
+    StartSession {
+        session: SessionId,
+    },
+    StopSession {
+        session: SessionId,
+    },
+    DeleteSession {
+        session: SessionId,
+        removal: Removal,
+    },
+    HoldSession {
+        session: SessionId,
+        lasts: Option<Duration>,
+        reason: Box<str>,
+    },
+    ReleaseSession {
+        session: SessionId,
+    },
+    /// Put a queued session on a node and, if it shall run, order this run.
+    Place {
+        session: SessionId,
+        node: NodeId,
+        run: RunId,
+    },
+    /// Let a session that has a workspace run again.
+    Grant {
+        session: SessionId,
+        run: RunId,
+    },
+    /// Give up on sessions that waited longer than they may.
+    ExpireQueue {
+        session: SessionId,
+    },
+    Report(Box<Report>),
+    CreateToken {
+        id: TokenId,
+        secret_hash: [u8; 32],
+        lasts: Duration,
+    },
+    RevokeToken {
+        id: TokenId,
+    },
+    Enroll(Box<Enrollment>),
+    Link {
+        node: NodeId,
+        facts: Box<NodeFacts>,
+        shown: Option<[u8; 32]>,
+        next: [u8; 32],
+    },
+    SetStanding {
+        node: NodeId,
+        standing: Standing,
+    },
+    Cordon {
+        node: NodeId,
+        cordoned: bool,
+    },
+    RevokeNode {
+        node: NodeId,
+    },
+    RemoveNode {
+        node: NodeId,
+    },
+    /// Let a cleaned session leave memory.
+    Forget {
+        session: SessionId,
+    },
+    /// Forget a used or expired token.
+    ForgetToken {
+        id: TokenId,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSession {
+    pub id: SessionId,
+    pub project: Name,
+    pub name: Name,
+    pub owner: Box<str>,
+    pub spec: Arc<Spec>,
+    pub secrets: Secrets,
+    /// Make the workspace only.
+    pub start: bool,
+}
+
+/// A machine that asks to join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrollment {
+    pub token: TokenId,
+    pub secret_hash: [u8; 32],
+    /// The id that it gets.
+    pub node: NodeId,
+    /// The name that it asks for; none: one after its hostname.
+    pub name: Option<Name>,
+    pub facts: NodeFacts,
+}
+
+/// What a node saw of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    pub node: NodeId,
+    /// Grows by one with each report of that node.
+    pub sequence: u64,
+    pub session: SessionId,
+    pub fence: Fence,
+    pub observation: Observation,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observation {
+    Progress(Progress),
+    WorkspaceReady(Workspace),
+    RunStarted {
+        run: RunId,
+        started: Timestamp,
+        deadline: Option<Timestamp>,
+        handle: Handle,
+    },
+    /// Also of a run that was ordered and never started.
+    RunEnded {
+        run: RunId,
+        started: Option<Timestamp>,
+        ended: Timestamp,
+        outcome: Outcome,
+        usage: Usage,
+    },
+    Removed(Kept),
+    Faulted(Fault),
+}

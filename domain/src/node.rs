@@ -1,0 +1,117 @@
+//! A machine with an agent: what it offers, how it stands, and the cookie that tells a copied agent from the real one.
+//! When it was last heard is not here: that changes with every beat and is kept in memory by who hears it.
+
+use crate::id::{NodeId, TokenId};
+use crate::labels::Labels;
+use crate::name::Name;
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    pub id: NodeId,
+    pub name: Name,
+    /// What it said of itself when it last linked.
+    pub facts: NodeFacts,
+    pub standing: Standing,
+    /// Takes no new work.
+    pub cordoned: bool,
+    pub joined: Timestamp,
+    pub revision: u64,
+    /// When its standing last changed.
+    pub since: Timestamp,
+    pub cookie: Cookie,
+    /// The last of its reports whose effect is committed; earlier ones are repetitions.
+    pub acknowledged: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    pub machine: Box<str>,
+    pub hostname: Box<str>,
+    pub agent_version: Box<str>,
+    pub boot: Box<str>,
+    /// One start of the agent.
+    pub incarnation: Box<str>,
+    pub labels: Labels,
+    pub slots: u32,
+    pub capabilities: Vec<Box<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Enrolled, never heard.
+    Joined,
+    Reachable,
+    Unreachable,
+    Lost,
+    /// Its certificate counts no more.
+    Revoked,
+}
+
+impl Standing {
+    pub const ALL: [Self; 5] = [Self::Joined, Self::Reachable, Self::Unreachable, Self::Lost, Self::Revoked];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Reachable => "reachable",
+            Self::Unreachable => "unreachable",
+            Self::Lost => "lost",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
+/// SHA-256 of the cookie that the agent must show at its next link. The previous one counts too: the agent may have
+/// died between getting a new one and storing it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cookie {
+    pub current: Option<[u8; 32]>,
+    pub previous: Option<[u8; 32]>,
+}
+
+impl Cookie {
+    /// Whether an agent that shows `shown` is the one that we know. Before the first roll it has none to show.
+    pub fn accepts(&self, shown: Option<&[u8; 32]>) -> bool {
+        match shown {
+            Some(shown) => [&self.current, &self.previous].into_iter().flatten().any(|known| known == shown),
+            None => self.previous.is_none(),
+        }
+    }
+
+    /// The cookie after the agent showed `shown` and is being handed `next`.
+    pub fn rolled(&self, shown: Option<[u8; 32]>, next: [u8; 32]) -> Self {
+        Self { current: Some(next), previous: shown }
+    }
+}
+
+/// A join token: good for one node, once, for a while. The secret itself is nowhere but with who was given it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Token {
+    pub id: TokenId,
+    pub secret_hash: [u8; 32],
+    pub expires: Timestamp,
+    pub made_by: Box<str>,
+    pub made: Timestamp,
+    pub used: Option<(NodeId, Timestamp)>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_current_or_the_previous_cookie_counts_and_an_older_one_does_not() {
+        let [a, b, c] = [[1; 32], [2; 32], [3; 32]];
+        let fresh = Cookie::default();
+        assert!(fresh.accepts(None));
+        let first = fresh.rolled(None, a);
+        assert!(first.accepts(None), "the answer with the first cookie may have been lost");
+        assert!(first.accepts(Some(&a)));
+        let second = first.rolled(Some(a), b);
+        assert!(second.accepts(Some(&a)) && second.accepts(Some(&b)));
+        assert!(!second.accepts(None), "an agent that had a cookie and has none was rolled back");
+        let third = second.rolled(Some(b), c);
+        assert!(!third.accepts(Some(&a)));
+    }
+}

@@ -1,0 +1,135 @@
+//! Why the fleet would not do what was asked. A refusal changes nothing; its words are for the person who asked.
+
+use thiserror::Error;
+
+use crate::id::{NodeId, RunId, SessionId};
+use crate::name::Name;
+use crate::session::StateKind;
+
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refused {
+    #[error("there is no session {0}")]
+    SessionUnknown(SessionId),
+    #[error("there is no node {0}")]
+    NodeUnknown(NodeId),
+    #[error("there is no node named '{0}'")]
+    NodeNameUnknown(Name),
+    #[error("there is no such join token")]
+    TokenUnknown,
+    #[error("the session name '{name}' is taken in project '{project}' by {holder}, which is {state}", state = state.word())]
+    NameTaken { project: Name, name: Name, holder: SessionId, state: StateKind },
+    #[error("there is already a session with the id {0}")]
+    SessionIdTaken(SessionId),
+    #[error("a node named '{0}' has joined already")]
+    NodeNameTaken(Name),
+    #[error("session '{session}' is {state} and cannot be {wish}: {why}", state = state.word())]
+    WrongState { session: Name, state: StateKind, wish: &'static str, why: &'static str },
+    #[error("the path {path} belongs to the machine '{machine}', and no node of that machine has joined")]
+    MachineUnknown { path: Box<str>, machine: Box<str> },
+    #[error("node '{0}' cannot take the session: {1}")]
+    NodeUnfit(Name, &'static str),
+    #[error("the run {0} was ordered before")]
+    RunOrderedBefore(RunId),
+    #[error("the join token was used before")]
+    TokenUsed,
+    #[error("the join token has expired")]
+    TokenExpired,
+    #[error("the join token is not valid")]
+    TokenWrong,
+    #[error("the node '{0}' is revoked")]
+    NodeRevoked(Name),
+    #[error(
+        "node '{0}' showed a cookie that is older than the last two: it was copied, or its state was rolled back"
+    )]
+    CookieStale(Name),
+    #[error("node '{node}' still has {sessions} sessions")]
+    NodeInUse { node: Name, sessions: usize },
+    #[error("there are already {there} {what}; at most {most} are allowed")]
+    LimitReached { what: &'static str, there: usize, most: usize },
+}
+
+/// What kind of refusal it is; decides the status code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    NotFound,
+    AlreadyExists,
+    Precondition,
+    NotAllowed,
+    Exhausted,
+}
+
+impl Refused {
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::SessionUnknown(_)
+            | Self::NodeUnknown(_)
+            | Self::NodeNameUnknown(_)
+            | Self::TokenUnknown => Reason::NotFound,
+            Self::NameTaken { .. }
+            | Self::SessionIdTaken(_)
+            | Self::NodeNameTaken(_)
+            | Self::RunOrderedBefore(_) => Reason::AlreadyExists,
+            Self::WrongState { .. }
+            | Self::MachineUnknown { .. }
+            | Self::NodeUnfit(..)
+            | Self::NodeInUse { .. } => Reason::Precondition,
+            Self::TokenUsed
+            | Self::TokenExpired
+            | Self::TokenWrong
+            | Self::NodeRevoked(_)
+            | Self::CookieStale(_) => Reason::NotAllowed,
+            Self::LimitReached { .. } => Reason::Exhausted,
+        }
+    }
+
+    /// The word that programs match on.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::SessionUnknown(_) => "SESSION_NOT_FOUND",
+            Self::NodeUnknown(_) | Self::NodeNameUnknown(_) => "NODE_NOT_FOUND",
+            Self::TokenUnknown => "TOKEN_NOT_FOUND",
+            Self::NameTaken { .. } => "SESSION_NAME_TAKEN",
+            Self::SessionIdTaken(_) => "SESSION_ID_TAKEN",
+            Self::NodeNameTaken(_) => "NODE_NAME_TAKEN",
+            Self::WrongState { .. } => "SESSION_STATE",
+            Self::MachineUnknown { .. } => "MACHINE_UNKNOWN",
+            Self::NodeUnfit(..) => "NODE_UNFIT",
+            Self::RunOrderedBefore(_) => "RUN_ORDERED_BEFORE",
+            Self::TokenUsed => "TOKEN_USED",
+            Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::TokenWrong => "TOKEN_INVALID",
+            Self::NodeRevoked(_) => "NODE_REVOKED",
+            Self::CookieStale(_) => "NODE_COPIED_OR_ROLLED_BACK",
+            Self::NodeInUse { .. } => "NODE_IN_USE",
+            Self::LimitReached { .. } => "LIMIT_REACHED",
+        }
+    }
+
+    /// What the person could do next.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::SessionUnknown(_) => "droverctl ps --all lists the sessions",
+            Self::NodeUnknown(_) | Self::NodeNameUnknown(_) => "droverctl node ls lists the nodes",
+            Self::TokenUnknown => "droverctl node token ls lists the join tokens",
+            Self::NameTaken { .. } => "choose another --name, or --on-conflict rename",
+            Self::SessionIdTaken(_) | Self::RunOrderedBefore(_) => "ask again with a new request id",
+            Self::NodeNameTaken(_) => {
+                "start the agent with another name, or remove the old node: droverctl node rm"
+            }
+            Self::WrongState { .. } => "droverctl get shows what it is doing",
+            Self::MachineUnknown { .. } => {
+                "start an agent on that machine, name the node with --node, or give the repository as a URL"
+            }
+            Self::NodeUnfit(..) => "droverctl node get shows how it stands",
+            Self::TokenUsed | Self::TokenExpired | Self::TokenWrong => {
+                "make a new one: droverctl node token create"
+            }
+            Self::NodeRevoked(_) => "let it join again with a new token and an empty state directory",
+            Self::CookieStale(_) => {
+                "if it was copied, stop the copy; if its state was restored, revoke it and let it join again"
+            }
+            Self::NodeInUse { .. } => "remove its sessions first: droverctl ps --all shows them",
+            Self::LimitReached { .. } => "clean up what is no longer needed, or raise the limit",
+        }
+    }
+}
