@@ -98,6 +98,11 @@ impl World {
     }
 
     fn check_move(&self, change: &Change) {
+        if let After::Node(node) | After::Heard(node) | After::Reported(_, node) = &change.after
+            && let Some(before) = self.fleet.node(node.id)
+        {
+            assert!(node.acknowledged >= before.acknowledged, "what was acknowledged stays so");
+        }
         let Some(after) = change.after.session() else { return };
         assert_eq!(after.revision, change.revision);
         match self.fleet.session(after.id) {
@@ -306,6 +311,8 @@ impl World {
         }
         let mut begun = BTreeSet::new();
         for node in &self.nodes {
+            let live = node.local.values().filter(|local| matches!(local.run, LocalRun::Live(_))).count();
+            assert!(live <= 2, "no more runs than slots, also while stops are not confirmed");
             for (run, times) in &node.begun {
                 assert!(*times == 1 && begun.insert(*run), "a run is begun once, on one node");
             }
@@ -506,7 +513,11 @@ fn a_report_of_an_older_placement_is_heard_and_has_no_effect() {
         sequence: 1,
         session: id,
         fence: Fence { generation: 0, epoch: 7 },
-        observation: Observation::Removed(Kept::default()),
+        observation: Observation::WorkspaceReady(Workspace {
+            path: "/w".into(),
+            branch: "b".into(),
+            base_commit: "c".into(),
+        }),
     };
     assert_eq!(world.must(Actor::Node(report.node), Wish::Report(Box::new(report))), Answer::Heard);
     assert_eq!(world.fleet.session(id), Some(&before));
@@ -623,4 +634,21 @@ fn a_lost_node_that_returns_gets_its_sessions_back_as_they_were() {
     assert_eq!(world.fleet.slots_used(node), 1, "it may still run there");
     world.link(0, 1);
     assert_eq!(world.fleet.session(id).unwrap().state, running);
+}
+
+#[test]
+fn a_removed_session_holds_its_slot_until_its_stop_is_confirmed() {
+    let mut world = World::new(1, 1);
+    let id = world.create("a", |_| {}).unwrap();
+    world.schedule();
+    world.converge(0, false);
+    world.converge(0, false);
+    world.deliver(0, false);
+    world.user(Wish::DeleteSession { session: id, removal: Removal::default() }).unwrap();
+    let node = world.nodes[0].id;
+    assert_eq!(world.fleet.slots_used(node), 1);
+    world.converge(0, false);
+    world.deliver(0, false);
+    assert_eq!(world.fleet.slots_used(node), 0);
+    assert_eq!(world.fleet.session(id).unwrap().state.kind(), StateKind::Cleaning);
 }
