@@ -214,6 +214,59 @@ pub enum FaultCode {
     Other,
 }
 
+impl FaultCode {
+    pub const ALL: [Self; 21] = [
+        Self::GitMissing,
+        Self::NotARepository,
+        Self::RepositoryUnsupported,
+        Self::PermissionDenied,
+        Self::PathGone,
+        Self::PathTaken,
+        Self::BranchTaken,
+        Self::BaseMissing,
+        Self::DiskFull,
+        Self::LockHeld,
+        Self::Network,
+        Self::Authentication,
+        Self::TimedOut,
+        Self::CommandNotFound,
+        Self::UserUnknown,
+        Self::Unsupported,
+        Self::WorkNotSaveable,
+        Self::Stuck,
+        Self::QueueTimeout,
+        Self::NodeLost,
+        Self::Other,
+    ];
+
+    /// As programs know it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::GitMissing => "GIT_MISSING",
+            Self::NotARepository => "NOT_A_REPOSITORY",
+            Self::RepositoryUnsupported => "REPOSITORY_UNSUPPORTED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::PathGone => "PATH_GONE",
+            Self::PathTaken => "PATH_TAKEN",
+            Self::BranchTaken => "BRANCH_TAKEN",
+            Self::BaseMissing => "BASE_MISSING",
+            Self::DiskFull => "DISK_FULL",
+            Self::LockHeld => "LOCK_HELD",
+            Self::Network => "NETWORK",
+            Self::Authentication => "AUTHENTICATION",
+            Self::TimedOut => "TIMED_OUT",
+            Self::CommandNotFound => "COMMAND_NOT_FOUND",
+            Self::UserUnknown => "USER_UNKNOWN",
+            Self::Unsupported => "UNSUPPORTED",
+            Self::WorkNotSaveable => "WORK_NOT_SAVEABLE",
+            Self::Stuck => "STUCK",
+            Self::QueueTimeout => "QUEUE_TIMEOUT",
+            Self::NodeLost => "NODE_LOST",
+            Self::Other => "OTHER",
+        }
+    }
+}
+
 impl State {
     pub fn placement(&self) -> Option<&Placement> {
         match self {

@@ -137,6 +137,11 @@ impl Spec {
         if problems.0.is_empty() { Ok(Self(parts)) } else { Err(problems.0) }
     }
 
+    /// One that was accepted before, maybe by a version with other rules: it is taken as it is.
+    pub fn accepted(parts: Parts) -> Self {
+        Self(parts)
+    }
+
     pub fn into_parts(self) -> Parts {
         self.0
     }
