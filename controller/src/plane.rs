@@ -1,0 +1,53 @@
+//! What every handler and loop of the controller works with, in one value that is cheap to clone.
+
+use std::sync::Arc;
+
+use drover_daemon::clock::Clock;
+use drover_daemon::tasks::Tasks;
+use drover_domain::actor::Actor;
+use drover_domain::command::{Command, Wish};
+use drover_domain::fleet::Answer;
+use drover_domain::lease::Terms;
+use drover_domain::node::Node;
+use drover_domain::time::Timestamp;
+use drover_proto::convert::node::Heard;
+
+use crate::error::Error;
+use crate::links::Links;
+use crate::metrics::Metrics;
+use crate::pki::Authority;
+use crate::registry::{Done, Published, Registry};
+use crate::tunnel::Tunnels;
+
+#[derive(Clone, Debug)]
+pub struct Plane {
+    pub registry: Registry,
+    pub links: Links,
+    pub tunnels: Tunnels,
+    pub terms: Terms,
+    pub clock: Clock,
+    pub tasks: Tasks,
+    pub metrics: Metrics,
+    pub authority: Arc<Authority>,
+}
+
+impl Plane {
+    /// The registry as it is, and the time to render it at.
+    pub fn view(&self) -> (Arc<Published>, Timestamp) {
+        (self.registry.now(), self.registry.timestamp())
+    }
+
+    /// What is known of a node beside the fleet.
+    pub fn heard(&self, node: &Node) -> Heard {
+        self.links.heard_of(node.id, self.clock.boot())
+    }
+
+    /// Submits what the controller itself wishes. It asks no question twice: a refusal only means that things moved on.
+    pub async fn wish(&self, wish: Wish) -> Result<Answer, Error> {
+        let command = Command { actor: Actor::Controller, trace: None, wish };
+        match self.registry.submit(command, None).await? {
+            Done::Fresh(answer) => Ok(answer),
+            Done::Repeated(_) => Ok(Answer::Gone),
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What leaves memory: cleaned sessions after a while, join tokens that are no good any more. History keeps them.
+
+use std::time::Duration;
+
+use drover_domain::command::Wish;
+use drover_domain::session::State;
+
+use crate::plane::Plane;
+
+const PERIOD: Duration = Duration::from_secs(30);
+/// How long a cleaned session stays in memory.
+const CLEANED: Duration = Duration::from_secs(3600);
+/// How long a join token is still listed after it is no good any more.
+const TOKENS: Duration = Duration::from_secs(24 * 3600);
+const AT_ONCE: usize = 256;
+
+pub(crate) async fn run(plane: Plane) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(PERIOD) => {}
+            () = plane.tasks.cancelled() => return,
+        }
+        let (published, now) = plane.view();
+        let is_old =
+            |state: &State, since| matches!(state, State::Cleaned { .. }) && now.since(since) > CLEANED;
+        let sessions = published.fleet.sessions().filter(|session| is_old(&session.state, session.since));
+        let sessions = sessions.map(|session| Wish::Forget { session: session.id });
+        let tokens = published.fleet.tokens().filter(|token| now.since(token.expires) > TOKENS);
+        let tokens = tokens.map(|token| Wish::ForgetToken { id: token.id });
+        for wish in sessions.chain(tokens).take(AT_ONCE) {
+            if let Err(error) = plane.wish(wish).await {
+                tracing::debug!("something could not be forgotten yet: {}", error.text);
+            }
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! MaintenanceService: health as far as it is known. Plans, trash, safe mode and debug mode are not built yet.
+
+use std::collections::BTreeMap;
+
+use drover_domain::fleet::Fleet;
+use drover_domain::node::Standing;
+use drover_domain::session::State;
+use drover_domain::time::Timestamp;
+use drover_proto::convert::time::stamp;
+use drover_proto::v1;
+use drover_proto::v1::maintenance_service_server::MaintenanceService;
+use tonic::{Request, Response, Status};
+
+use super::session_reads::Items;
+use crate::error::Error;
+use crate::plane::Plane;
+
+#[derive(Clone, Debug)]
+pub struct MaintenanceHandler(pub Plane);
+
+type Answer<T> = Result<Response<T>, Status>;
+
+fn not_built<T>(what: &str) -> Answer<T> {
+    Err(Error::not_built(what).into())
+}
+
+#[tonic::async_trait]
+impl MaintenanceService for MaintenanceHandler {
+    type WatchHealthStream = Items<v1::WatchHealthResponse>;
+    type ApplyPlanStream = Items<v1::ApplyPlanResponse>;
+
+    async fn get_health(&self, _: Request<v1::GetHealthRequest>) -> Answer<v1::GetHealthResponse> {
+        let (published, now) = self.0.view();
+        Ok(Response::new(health(&published.fleet, now)))
+    }
+
+    async fn watch_health(&self, _: Request<v1::WatchHealthRequest>) -> Answer<Self::WatchHealthStream> {
+        not_built("watching the health")
+    }
+    async fn plan_repair(&self, _: Request<v1::PlanRepairRequest>) -> Answer<v1::PlanRepairResponse> {
+        not_built("repair")
+    }
+    async fn plan_cleanup(&self, _: Request<v1::PlanCleanupRequest>) -> Answer<v1::PlanCleanupResponse> {
+        not_built("cleanup")
+    }
+    async fn get_plan(&self, _: Request<v1::GetPlanRequest>) -> Answer<v1::GetPlanResponse> {
+        not_built("plans")
+    }
+    async fn apply_plan(&self, _: Request<v1::ApplyPlanRequest>) -> Answer<Self::ApplyPlanStream> {
+        not_built("plans")
+    }
+    async fn list_trash(&self, _: Request<v1::ListTrashRequest>) -> Answer<v1::ListTrashResponse> {
+        not_built("listing the trash")
+    }
+    async fn restore_trash(&self, _: Request<v1::RestoreTrashRequest>) -> Answer<v1::RestoreTrashResponse> {
+        not_built("restoring from the trash")
+    }
+    async fn purge_trash(&self, _: Request<v1::PurgeTrashRequest>) -> Answer<v1::PurgeTrashResponse> {
+        not_built("purging the trash")
+    }
+    async fn get_safe_mode(&self, _: Request<v1::GetSafeModeRequest>) -> Answer<v1::GetSafeModeResponse> {
+        not_built("safe mode")
+    }
+    async fn set_safe_mode(&self, _: Request<v1::SetSafeModeRequest>) -> Answer<v1::SetSafeModeResponse> {
+        not_built("safe mode")
+    }
+    async fn get_debug(&self, _: Request<v1::GetDebugRequest>) -> Answer<v1::GetDebugResponse> {
+        not_built("debug mode")
+    }
+    async fn set_debug(&self, _: Request<v1::SetDebugRequest>) -> Answer<v1::SetDebugResponse> {
+        not_built("debug mode")
+    }
+}
+
+/// What the registry alone can say. What is on the machines is not looked at yet, and the answer says so.
+fn health(fleet: &Fleet, now: Timestamp) -> v1::GetHealthResponse {
+    let mut findings = Vec::new();
+    for node in fleet.nodes() {
+        let hint = match node.standing {
+            Standing::Joined | Standing::Reachable | Standing::Revoked => continue,
+            Standing::Unreachable => "wait for it, or look at its machine and network",
+            Standing::Lost => {
+                "look at its machine; its sessions wait for it. If it is gone for good: droverctl node revoke"
+            }
+        };
+        let message = format!(
+            "node '{}' is {} since {} s",
+            node.name,
+            node.standing.word(),
+            now.since(node.since).as_secs()
+        );
+        findings.push(v1::Finding {
+            code: "NODE_LOST".into(),
+            subject: node.name.to_string(),
+            message,
+            hint: hint.into(),
+            time: Some(stamp(node.since)),
+            node: node.name.to_string(),
+            ..v1::Finding::default()
+        });
+    }
+    for session in fleet.sessions() {
+        let (code, message, hint) = match &session.state {
+            State::Error { fault, .. } => {
+                (fault.code.word(), format!("{}: {}", fault.step, fault.text), fault.hint.to_string())
+            }
+            State::Orphaned { evidence, .. } => {
+                ("NODE_LOST", evidence.to_string(), "it returns with its node".to_owned())
+            }
+            _ => continue,
+        };
+        findings.push(v1::Finding {
+            code: code.into(),
+            subject: session.title(),
+            message,
+            hint,
+            time: Some(stamp(session.since)),
+            session: session.title(),
+            ..v1::Finding::default()
+        });
+    }
+    let count = |words: &mut dyn Iterator<Item = &'static str>| {
+        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+        words.for_each(|word| *counts.entry(word.to_owned()).or_default() += 1);
+        counts
+    };
+    let level = if findings.is_empty() { v1::HealthLevel::Healthy } else { v1::HealthLevel::Manual };
+    v1::GetHealthResponse {
+        level: level.into(),
+        findings,
+        sessions: count(&mut fleet.sessions().map(|session| session.state.kind().word())),
+        nodes: count(&mut fleet.nodes().map(|node| node.standing.word())),
+        queue_length: u32::try_from(fleet.queue_length()).unwrap_or(u32::MAX),
+        unknown: vec![
+            "what is really on the nodes: worktrees, branches and processes that no session owns".into(),
+        ],
+    }
+}

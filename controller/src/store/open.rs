@@ -1,0 +1,123 @@
+//! Opening the registry: the lock that keeps a second controller out, the settings that make a commit durable (set and
+//! then checked), the quick check, the schema. What a newer controller wrote is refused.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use drover_domain::id::InstallationId;
+use rusqlite::Connection;
+use rustix::fs::{FlockOperation, flock};
+
+use super::Error;
+
+mod migrations {
+    refinery::embed_migrations!("src/store/migrations");
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("another controller works with {}: its lock is held; stop it, or give this one its own data directory", .0.display())]
+    Locked(PathBuf),
+    #[error("cannot open {}: {why}", path.display())]
+    File { path: PathBuf, why: io::Error },
+    #[error("cannot use the registry {}: {why}", path.display())]
+    Database { path: PathBuf, why: String },
+    #[error("the registry {} has schema {found}, and this controller knows {known}: it was written by a newer controller; run that one", path.display())]
+    Newer { path: PathBuf, found: i64, known: i64 },
+}
+
+pub(super) fn open(
+    directory: &Path,
+    installation: InstallationId,
+) -> Result<(Connection, PathBuf, File), OpenError> {
+    let lock = lock(&directory.join("controller.lock"))?;
+    let path = directory.join("registry.db");
+    private_file(&path).map_err(|why| OpenError::File { path: path.clone(), why })?;
+    let database = |why: String| OpenError::Database { path: path.clone(), why };
+    let mut connection = Connection::open(&path).map_err(|why| database(why.to_string()))?;
+    settle(&connection).map_err(database)?;
+    refuse_newer(&connection, &path)?;
+    let runner = migrations::migrations::runner().set_grouped(true);
+    runner.run(&mut connection).map_err(|why| database(why.to_string()))?;
+    let meta = "INSERT INTO meta (only_row, installation, generation, revision) VALUES (1, ?1, 1, 0) ON CONFLICT DO NOTHING";
+    connection.execute(meta, [installation.to_string()]).map_err(|why| database(why.to_string()))?;
+    Ok((connection, path, lock))
+}
+
+/// A connection beside the writer's.
+pub(super) fn second_connection(path: &Path) -> Result<Connection, Error> {
+    let connect = || {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(Duration::from_secs(5))?;
+        connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0;")?;
+        Ok(connection)
+    };
+    connect()
+        .map_err(|error: rusqlite::Error| Error { what: "be opened a second time", why: error.to_string() })
+}
+
+fn lock(path: &Path) -> Result<File, OpenError> {
+    let file = private_file(path).map_err(|why| OpenError::File { path: path.to_owned(), why })?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(OpenError::Locked(path.to_owned())),
+        Err(why) => Err(OpenError::File { path: path.to_owned(), why: why.into() }),
+    }
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Durable at commit, and nothing copied from the log on the writer's path: set, then checked, because SQLite ignores
+/// what it cannot do.
+fn settle(connection: &Connection) -> Result<(), String> {
+    let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
+               PRAGMA wal_autocheckpoint = 0; PRAGMA temp_store = MEMORY; PRAGMA secure_delete = ON; PRAGMA cache_size = -65536;";
+    connection.busy_timeout(Duration::from_secs(5)).map_err(|error| error.to_string())?;
+    connection.execute_batch(set).map_err(|error| error.to_string())?;
+    connection.set_prepared_statement_cache_capacity(64);
+    for (name, expected) in [("journal_mode", "wal"), ("synchronous", "2"), ("wal_autocheckpoint", "0")] {
+        let found = connection
+            .pragma_query_value(None, name, |row| {
+                Ok(match row.get::<_, rusqlite::types::Value>(0)? {
+                    rusqlite::types::Value::Text(text) => text,
+                    rusqlite::types::Value::Integer(number) => number.to_string(),
+                    other => format!("{other:?}"),
+                })
+            })
+            .map_err(|error| error.to_string())?;
+        if found != expected {
+            return Err(format!(
+                "{name} is {found} and must be {expected}; is its file system a network one?"
+            ));
+        }
+    }
+    match connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0)) {
+        Ok(verdict) if verdict == "ok" => Ok(()),
+        Ok(verdict) => Err(format!(
+            "it is damaged ({verdict}); nothing was changed. Keep the file, and restore a backup"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let database = |why: rusqlite::Error| OpenError::Database { path: path.to_owned(), why: why.to_string() };
+    if !connection.table_exists(None, "refinery_schema_history").map_err(database)? {
+        return Ok(());
+    }
+    let query = "SELECT max(version) FROM refinery_schema_history";
+    let found: Option<i64> = connection.query_row(query, (), |row| row.get(0)).map_err(database)?;
+    let runner = migrations::migrations::runner();
+    let known = runner.get_migrations().iter().map(|migration| i64::from(migration.version())).max();
+    match (found, known) {
+        (Some(found), Some(known)) if found > known => {
+            Err(OpenError::Newer { path: path.to_owned(), found, known })
+        }
+        _ => Ok(()),
+    }
+}
