@@ -1,0 +1,14 @@
+//! The controller as its clients and agents see it: a real one on a free port, with a real disk, over real TLS.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, unreachable_pub)]
+
+#[path = "controller/access.rs"]
+mod access;
+#[path = "controller/calls.rs"]
+mod calls;
+#[path = "controller/harness.rs"]
+mod harness;
+#[path = "controller/links.rs"]
+mod links;
+#[path = "controller/watches.rs"]
+mod watches;

@@ -1,0 +1,118 @@
+//! The link: what an agent is told, what it reports, and who is taken for whom.
+
+use drover_proto::node_v1::assignment::Target;
+use drover_proto::node_v1::report::Observation;
+use drover_proto::v1;
+use prost_types::Timestamp;
+use tonic::Code;
+
+use crate::harness::{controller, create, enroll, link, sessions};
+
+fn get(session: &str) -> v1::GetSessionRequest {
+    v1::GetSessionRequest { session: session.into(), ..Default::default() }
+}
+
+#[tokio::test]
+async fn a_session_goes_from_the_queue_through_a_run_to_its_removal() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = controller(dir.path()).await;
+    let (_, identity) = enroll(&running).await;
+    let mut agent = link(&running, identity, vec![]).await.unwrap();
+    let mut client = sessions(&running).await;
+    let id = client.create_session(create("a")).await.unwrap().into_inner().session.unwrap().id;
+    let told = agent.assignment(&id).await;
+    assert_eq!(told.branch, "drover/a");
+    let Some(Target::Running(order)) = told.target.clone() else { panic!("it is to run: {told:?}") };
+    let workspace = v1::Workspace { path: "/w".into(), branch: "drover/a".into(), base_commit: "c".into() };
+    agent.report(&told, Observation::WorkspaceReady(workspace)).await;
+    let handle = v1::RunHandle { handle: Some(v1::run_handle::Handle::Pid(42)) };
+    let run = v1::Run {
+        id: order.run_id.clone(),
+        ordinal: 1,
+        start_time: Some(Timestamp { seconds: 1, nanos: 0 }),
+        handle: Some(handle),
+        ..v1::Run::default()
+    };
+    agent.report(&told, Observation::RunStarted(run.clone())).await;
+    let session = client.get_session(get("a")).await.unwrap().into_inner().session.unwrap();
+    assert_eq!(session.state(), v1::SessionState::Running);
+    assert_eq!(session.current_run.unwrap().id, order.run_id);
+    let ended = v1::Run {
+        end_time: Some(Timestamp { seconds: 2, nanos: 0 }),
+        outcome: v1::RunOutcome::Failed.into(),
+        exit_code: Some(3),
+        ..run
+    };
+    agent.report(&told, Observation::RunEnded(ended)).await;
+    let session = client.get_session(get("a")).await.unwrap().into_inner().session.unwrap();
+    assert_eq!(session.state(), v1::SessionState::Ready);
+    assert_eq!(session.last_run.unwrap().exit_code, Some(3));
+    let runs =
+        client.list_runs(v1::ListRunsRequest { session: "a".into(), ..Default::default() }).await.unwrap();
+    assert_eq!(runs.into_inner().runs.len(), 1);
+    client
+        .delete_session(v1::DeleteSessionRequest { session: "a".into(), ..Default::default() })
+        .await
+        .unwrap();
+    let told = loop {
+        let told = agent.assignment(&id).await;
+        if matches!(told.target, Some(Target::Cleaned(_))) {
+            break told;
+        }
+    };
+    agent.report(&told, Observation::Removed(v1::Kept::default())).await;
+    let session = client.get_session(get(&id)).await.unwrap().into_inner().session.unwrap();
+    assert_eq!(session.state(), v1::SessionState::Cleaned);
+}
+
+#[tokio::test]
+async fn a_node_cannot_speak_for_a_session_of_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = controller(dir.path()).await;
+    let (_, first) = enroll(&running).await;
+    let mut owner = link(&running, first, vec![]).await.unwrap();
+    let mut client = sessions(&running).await;
+    let id = client.create_session(create("a")).await.unwrap().into_inner().session.unwrap().id;
+    let told = owner.assignment(&id).await;
+    let (_, second) = enroll(&running).await;
+    let mut other = link(&running, second, vec![]).await.unwrap();
+    other.report(&told, Observation::Faulted(v1::Fault { code: "OTHER".into(), ..Default::default() })).await;
+    let session = client.get_session(get("a")).await.unwrap().into_inner().session.unwrap();
+    assert_eq!(session.state(), v1::SessionState::Creating, "it is heard and has no effect");
+}
+
+#[tokio::test]
+async fn a_copied_agent_is_refused_and_a_newer_link_takes_the_place_of_the_older() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = controller(dir.path()).await;
+    let (_, identity) = enroll(&running).await;
+    let first = link(&running, identity.clone(), vec![]).await.unwrap();
+    let second = link(&running, identity.clone(), first.cookie.clone()).await.unwrap();
+    let third = link(&running, identity.clone(), second.cookie.clone()).await.unwrap();
+    let copy = link(&running, identity, first.cookie.clone()).await.map(drop).unwrap_err();
+    assert_eq!(copy.code(), Code::PermissionDenied);
+    assert!(copy.message().contains("copied"), "{}", copy.message());
+    let mut older = second.down;
+    let end = loop {
+        match older.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it is told why"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(end.code(), Code::Unavailable);
+    drop(third);
+}
+
+#[tokio::test]
+async fn a_linked_agent_is_told_everything_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = controller(dir.path()).await;
+    let (_, identity) = enroll(&running).await;
+    let mut agent = link(&running, identity.clone(), vec![]).await.unwrap();
+    let mut client = sessions(&running).await;
+    let id = client.create_session(create("a")).await.unwrap().into_inner().session.unwrap().id;
+    let first = agent.assignment(&id).await;
+    let mut again = link(&running, identity, agent.cookie.clone()).await.unwrap();
+    assert_eq!(again.assignment(&id).await, first);
+}
