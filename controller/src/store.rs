@@ -109,5 +109,11 @@ impl Checkpointer {
     }
 }
 
+/// Another hand on the same file, as an operator with `sqlite3` has it.
+#[cfg(test)]
+pub(crate) fn execute_beside(path: &Path, statement: &str) {
+    open::second_connection(path).unwrap().execute_batch(statement).unwrap();
+}
+
 #[cfg(test)]
 mod tests;
