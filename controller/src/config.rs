@@ -61,9 +61,9 @@ impl Config {
             );
         }
         let telemetry = Telemetry {
-            filter: settings.get("log.level", flags.log, text).unwrap_or_else(|| "info".into()),
+            filter: settings.get("log.filter", flags.log, text).unwrap_or_else(|| "info".into()),
             format: settings.get("log.format", None, str::parse::<Format>).unwrap_or_default(),
-            otlp: settings.get("traces.otlp_endpoint", None, text),
+            otlp: settings.get("otlp", None, text),
         };
         let shutdown = settings.get("shutdown", None, duration).unwrap_or(Duration::from_secs(10));
         let mut parsed = Vec::new();
