@@ -188,6 +188,11 @@ pub fn needs(path: &str) -> Option<Needs> {
     MATRIX.iter().find(|(_, paths)| paths.contains(&path)).map(|(needs, _)| *needs)
 }
 
+/// The path as it stands in the matrix, if it does.
+pub fn known(path: &str) -> Option<&'static str> {
+    MATRIX.iter().flat_map(|(_, paths)| *paths).copied().find(|known| *known == path)
+}
+
 /// Whether `principal` may call `path`.
 pub fn allow(principal: &Principal, path: &str) -> Result<(), Error> {
     let needed = match needs(path) {
@@ -228,8 +233,10 @@ type Known = ([u8; 32], Arc<str>, Role);
 
 impl Tokens {
     pub fn new(tokens: impl IntoIterator<Item = (String, &'static str, Role)>) -> Self {
+        // An emptied file must not let everybody in.
         let hashed = tokens
             .into_iter()
+            .filter(|(secret, ..)| !secret.is_empty())
             .map(|(secret, name, role)| (random::hash(secret.as_bytes()), name.into(), role));
         Self(Arc::new(hashed.collect()))
     }
@@ -320,9 +327,24 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_known_as_it_stands_and_in_no_other_way() {
+        let get = "/drover.v1.SessionService/GetSession";
+        assert_eq!(known(get), Some(get));
+        for other in ["", "/", "drover.v1.SessionService/GetSession", "/drover.v1.SessionService/getsession"]
+        {
+            assert_eq!(known(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn a_token_is_known_by_its_whole_text_only() {
         let tokens = Tokens::new([("abc".to_owned(), "operator", Role::Admin)]);
         assert!(tokens.find("abc").is_some());
         assert!(tokens.find("ab").is_none() && tokens.find("").is_none());
+    }
+
+    #[test]
+    fn an_empty_token_is_nobodys() {
+        assert!(Tokens::new([(String::new(), "operator", Role::Admin)]).find("").is_none());
     }
 }

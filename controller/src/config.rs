@@ -1,13 +1,14 @@
 //! The controller's settings.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drover_daemon::config::{Problems, Settings, duration};
-use drover_daemon::telemetry::{Format, Telemetry};
+use drover_daemon::telemetry::{self, Format, Telemetry};
 use drover_domain::lease::Terms;
-use http::HeaderValue;
+use http::{HeaderValue, Uri};
+use rustls_pki_types::ServerName;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -33,7 +34,7 @@ pub struct Flags {
 }
 
 pub const DEFAULT_FILE: &str = "/etc/drover/controller.toml";
-const DEFAULT_LISTEN: &str = "127.0.0.1:7437";
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7437);
 
 impl Config {
     /// From everywhere, with every mistake at once. `file`: one that was asked for, and must be there.
@@ -41,53 +42,79 @@ impl Config {
         let default = Path::new(DEFAULT_FILE);
         let file = file.or_else(|| default.exists().then_some(default));
         let mut settings = Settings::load(file);
-        let text = |text: &str| Ok::<_, String>(text.to_owned());
-        let listen = settings.get("listen", flags.listen, str::parse::<SocketAddr>);
+        let listen = settings.get("listen", flags.listen, address);
         let data_dir = settings.get("data_dir", flags.data_dir, absolute);
-        let names = settings.list("names", &flags.names);
-        let origins = settings.list("origins", &[]);
-        let usual = Terms::DEFAULT;
-        let terms = Terms {
-            heartbeat: settings.get("lease.heartbeat", None, duration).unwrap_or(usual.heartbeat),
-            lease: settings.get("lease.lease", None, duration).unwrap_or(usual.lease),
-            lost_after: settings.get("lease.lost_after", None, duration).unwrap_or(usual.lost_after),
-        };
-        if !(terms.heartbeat * 2 <= terms.lease && terms.lease < terms.lost_after)
-            || terms.heartbeat.is_zero()
-        {
-            settings.problem(
-                "lease",
-                "two heartbeats must fit into a lease, and lost_after must be longer than the lease",
-            );
-        }
+        let names = names(&mut settings, &flags.names);
+        let origins = origins(&mut settings);
+        let terms = terms(&mut settings);
         let telemetry = Telemetry {
-            filter: settings.get("log.filter", flags.log, text).unwrap_or_else(|| "info".into()),
+            filter: settings.get("log.filter", flags.log, telemetry::filter).unwrap_or_else(|| "info".into()),
             format: settings.get("log.format", None, str::parse::<Format>).unwrap_or_default(),
-            otlp: settings.get("otlp", None, text),
+            otlp: settings.get("otlp", None, telemetry::endpoint),
         };
         let shutdown = settings.get("shutdown", None, duration).unwrap_or(Duration::from_secs(10));
-        let mut parsed = Vec::new();
-        for origin in &origins {
-            match origin.parse() {
-                Ok(origin) => parsed.push(origin),
-                Err(_) => settings.problem(
-                    "origins",
-                    format!("{origin:?} is not an origin such as https://drover.example.org"),
-                ),
-            }
-        }
         settings.finish()?;
-        let fallback = || DEFAULT_LISTEN.parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 7437)));
         Ok(Self {
-            listen: listen.unwrap_or_else(fallback),
+            listen: listen.unwrap_or(DEFAULT_LISTEN),
             data_dir: data_dir.unwrap_or_else(default_data_dir),
             names,
-            origins: parsed,
+            origins,
             terms,
             telemetry,
             shutdown,
         })
     }
+}
+
+/// What the certificate shall be good for: a mistake must not wait until the certificate is made.
+fn names(settings: &mut Settings, flags: &[String]) -> Vec<String> {
+    let names = settings.list("names", flags);
+    for name in names.iter().filter(|name| ServerName::try_from(name.as_str()).is_err()) {
+        settings.problem(
+            "names",
+            format!("{name:?} is neither a host name nor an address, such as drover.example.org"),
+        );
+    }
+    names
+}
+
+fn origins(settings: &mut Settings) -> Vec<HeaderValue> {
+    let mut origins = Vec::new();
+    for text in settings.list("origins", &[]) {
+        match origin(&text) {
+            Some(origin) => origins.push(origin),
+            None => settings
+                .problem("origins", format!("{text:?} is not an origin such as https://drover.example.org")),
+        }
+    }
+    origins
+}
+
+/// As browsers send it: a scheme and a host, no path, no wildcard.
+fn origin(text: &str) -> Option<HeaderValue> {
+    let uri: Uri = text.parse().ok()?;
+    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+    let is_whole = format!("{scheme}://{authority}") == text && !text.contains(['*', '@']);
+    if is_whole && matches!(scheme, "http" | "https") { text.parse().ok() } else { None }
+}
+
+fn terms(settings: &mut Settings) -> Terms {
+    let usual = Terms::DEFAULT;
+    let terms = Terms {
+        heartbeat: settings.get("lease.heartbeat", None, duration).unwrap_or(usual.heartbeat),
+        lease: settings.get("lease.lease", None, duration).unwrap_or(usual.lease),
+        lost_after: settings.get("lease.lost_after", None, duration).unwrap_or(usual.lost_after),
+    };
+    let fits = terms.heartbeat.checked_mul(2).is_some_and(|two| two <= terms.lease);
+    if !fits || terms.lease >= terms.lost_after || terms.heartbeat.is_zero() {
+        let text = "two heartbeats must fit into a lease, and lost_after must be longer than the lease";
+        settings.problem("lease", text);
+    }
+    terms
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "is not an address and port such as 127.0.0.1:7437 or [::]:7437")
 }
 
 fn absolute(text: &str) -> Result<PathBuf, String> {
@@ -116,11 +143,34 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_do_not_go_together_are_refused() {
+    fn every_mistake_is_refused_before_anything_is_opened_and_with_its_line() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("c.toml");
-        std::fs::write(&path, "listen = \"nowhere\"\nlissten = 1\n[lease]\nheartbeat = \"60s\"\n").unwrap();
+        let text = "listen = \"nowhere\"\nlissten = 1\nnames = [\"fine\", \"not fine\"]\norigins = [\"*\"]\n\
+                    otlp = \"a\"\n[lease]\nheartbeat = \"60s\"\n[log]\nfilter = \"drover=loud\"\nformat = \"odd\"\n";
+        std::fs::write(&path, text).unwrap();
         let problems = Config::load(Some(&path), Flags::default()).unwrap_err();
-        assert_eq!(problems.0.len(), 3, "{problems}");
+        let lines: Vec<_> =
+            problems.0.iter().map(|problem| problem.place.rsplit(':').next().unwrap()).collect();
+        assert_eq!(lines, ["1", "2", "3", "4", "5", "6", "9", "10"], "{problems}");
+    }
+
+    #[test]
+    fn an_origin_is_what_a_browser_sends() {
+        for good in ["https://drover.example.org", "http://localhost:8080"] {
+            assert!(origin(good).is_some(), "{good}");
+        }
+        for bad in [
+            "*",
+            "",
+            "drover.example.org",
+            "https://*.example.org",
+            "https://a/",
+            "https://a/x",
+            "ftp://a",
+            "https://u@a",
+        ] {
+            assert!(origin(bad).is_none(), "{bad}");
+        }
     }
 }

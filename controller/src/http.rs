@@ -1,5 +1,7 @@
 //! Everything that is served on the one port: the calls (gRPC and gRPC-web), health, metrics.
 
+use std::time::Duration;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
@@ -12,11 +14,11 @@ use drover_proto::v1::event_service_server::EventServiceServer;
 use drover_proto::v1::maintenance_service_server::MaintenanceServiceServer;
 use drover_proto::v1::node_service_server::NodeServiceServer;
 use drover_proto::v1::session_service_server::SessionServiceServer;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method, header};
 use serde_json::json;
 use tonic::service::Routes;
 use tonic_health::server::HealthReporter;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::gate::{self, Gate};
 use crate::link::LinkHandler;
@@ -25,6 +27,9 @@ use crate::rpc::{access, enrollment, events, maintenance, nodes, sessions};
 
 /// The largest message that is taken.
 const LONGEST_MESSAGE: usize = 4 * 1024 * 1024;
+
+/// How long a browser may remember what it may send.
+const PREFLIGHT: Duration = Duration::from_secs(600);
 
 /// The router, and what tells callers that it is going to end.
 pub fn router(
@@ -75,7 +80,9 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(AllowOrigin::list(origins.to_vec()))
         .allow_methods([Method::POST])
-        .allow_headers(tower_http::cors::Any)
+        // Named one by one: the wildcard does not cover the one with the token.
+        .allow_headers(AllowHeaders::mirror_request())
+        .max_age(PREFLIGHT)
         .expose_headers(exposed)
 }
 
@@ -96,9 +103,10 @@ async fn ready(State(plane): State<Plane>) -> impl IntoResponse {
     (if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(detail))
 }
 
-async fn metrics(State(plane): State<Plane>) -> String {
+async fn metrics(State(plane): State<Plane>) -> impl IntoResponse {
     let published = plane.registry.now();
     let now = plane.clock.boot();
     let oldest = published.fleet.nodes().filter_map(|node| plane.links.silence(node.id, now)).max();
-    plane.metrics.render(&published.fleet, oldest)
+    let text = plane.metrics.render(&published.fleet, oldest);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -1,7 +1,16 @@
 //! The listener: connections are counted, must say something soon, and are served until they or the program end. tonic's
 //! own accept loop spins when descriptors run out and keeps silent connections for ever; this one does neither.
+//!
+//! At the limit the connection that has been silent for longest makes room; if all of them speak, the newcomer is
+//! closed at once and may come again.
+
+mod first;
+mod strangers;
+#[cfg(test)]
+mod tests;
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +24,17 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 
 use crate::pki;
+use first::{Begun, Protocol};
+use strangers::{Place, Strangers};
 
 /// Who is at the other end of a connection.
 #[derive(Clone, Copy, Debug)]
@@ -34,8 +47,9 @@ pub struct Peer {
 /// What one listener puts up with.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
+    /// Connections at once, if the process may open so many files.
     pub connections: usize,
-    /// A connection must have finished its handshake by then.
+    /// A connection must have finished its handshake and begun to speak HTTP by then.
     pub handshake: Duration,
     pub streams: u32,
     /// How long connections may go on once the program ends.
@@ -55,6 +69,10 @@ impl Default for Limits {
 
 const HEADERS: u32 = 32 * 1024;
 const KEEPALIVE: Duration = Duration::from_secs(20);
+/// Descriptors that connections must leave to the registry and to everything else.
+const OTHER_FILES: u64 = 256;
+/// How long the loop rests when nothing can be accepted, growing from the first to the last.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
 /// Accepts until the tasks are told to end.
 pub async fn run(
@@ -64,63 +82,117 @@ pub async fn run(
     limits: Limits,
     tasks: Tasks,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.connections));
-    let acceptor = TlsAcceptor::from(tls);
+    let slots = Arc::new(Semaphore::new(affordable(limits.connections)));
+    let strangers = Strangers::default();
+    let door = Door { acceptor: TlsAcceptor::from(tls), router, limits, tasks, slots, strangers };
+    let mut pause = PAUSE.0;
+    let mut was_full = false;
     loop {
-        let permit = tokio::select! {
-            permit = slots.clone().acquire_owned() => permit,
-            () = tasks.cancelled() => return,
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = tasks.cancelled() => return,
+            () = door.tasks.cancelled() => return,
         };
-        let (Ok(permit), accepted) = (permit, accepted) else { return };
         match accepted {
             Ok((socket, address)) => {
-                let one = Connection {
-                    acceptor: acceptor.clone(),
-                    router: router.clone(),
-                    limits,
-                    tasks: tasks.clone(),
-                };
-                tasks.spawn(async move {
-                    one.serve(socket, address).await;
-                    drop(permit);
-                });
+                pause = PAUSE.0;
+                let is_full = !door.admit(socket, address).await;
+                if is_full && !was_full {
+                    tracing::warn!(
+                        limit = door.limits.connections,
+                        "no room for more connections: new ones are closed"
+                    );
+                }
+                was_full = is_full;
             }
+            // That one left while it was accepted; the next one has not.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                // Out of descriptors, or a connection that ended while it was accepted: either passes.
-                tracing::warn!("a connection could not be accepted: {error}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                tracing::warn!("no connection can be accepted now: {error}");
+                door.strangers.evict();
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSE.1),
+                    () = door.tasks.cancelled() => return,
+                }
             }
         }
     }
 }
 
-struct Connection {
+/// As many connections as are wanted, or as descriptors allow.
+fn affordable(wanted: usize) -> usize {
+    let Some(files) = getrlimit(Resource::Nofile).current else { return wanted };
+    let most = usize::try_from(files.saturating_sub(OTHER_FILES).max(files / 2)).unwrap_or(usize::MAX);
+    if most < wanted {
+        tracing::info!(
+            "at most {most} connections at once: this process may open {files} files (ulimit -n, LimitNOFILE=)"
+        );
+    }
+    wanted.min(most)
+}
+
+/// What every connection needs.
+#[derive(Clone)]
+struct Door {
     acceptor: TlsAcceptor,
     router: Router,
     limits: Limits,
     tasks: Tasks,
+    slots: Arc<Semaphore>,
+    strangers: Strangers,
 }
 
-impl Connection {
-    async fn serve(self, socket: TcpStream, address: SocketAddr) {
+impl Door {
+    /// `false`: there was no room.
+    async fn admit(&self, socket: TcpStream, address: SocketAddr) -> bool {
+        let Some(slot) = self.slot().await else { return false };
+        let (door, place) = (self.clone(), self.strangers.enter());
+        self.tasks.spawn(async move {
+            door.serve(socket, address, place).await;
+            drop(slot);
+        });
+        true
+    }
+
+    async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(slot) = self.slots.clone().try_acquire_owned() {
+            return Some(slot);
+        }
+        if !self.strangers.evict() {
+            return None;
+        }
+        tokio::select! {
+            slot = self.slots.clone().acquire_owned() => slot.ok(),
+            () = self.tasks.cancelled() => None,
+        }
+    }
+
+    async fn serve(self, socket: TcpStream, address: SocketAddr, mut place: Place) {
         // Small messages must not wait for each other.
         let _ = socket.set_nodelay(true);
-        let shaken = tokio::select! {
-            shaken = tokio::time::timeout(self.limits.handshake, self.acceptor.accept(socket)) => shaken,
+        let begun = tokio::select! {
+            begun = tokio::time::timeout(self.limits.handshake, self.begin(socket)) => begun,
+            _ = &mut place.evicted => return tracing::debug!(%address, "it was silent, and others needed the room"),
             () = self.tasks.cancelled() => return,
         };
-        let stream = match shaken {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::debug!(%address, "the TLS handshake failed: {error}"),
-            Err(_) => return tracing::debug!(%address, "the TLS handshake took too long"),
-        };
+        match begun {
+            Ok(Ok(begun)) if place.settle() => self.converse(begun, address).await,
+            Ok(Ok(_)) => tracing::debug!(%address, "it spoke too late, others needed the room"),
+            Ok(Err(error)) => tracing::debug!(%address, "the handshake failed: {error}"),
+            Err(_) => tracing::debug!(%address, "the handshake took too long"),
+        }
+    }
+
+    async fn begin(&self, socket: TcpStream) -> io::Result<Conversation> {
+        let stream = self.acceptor.accept(socket).await?;
         let certificate = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-        let peer = Peer { address, node: certificate.and_then(|certificate| pki::node_of(certificate)) };
-        let router = self.router.clone();
+        let node = certificate.and_then(|certificate| pki::node_of(certificate));
+        let (protocol, stream) = first::begin(stream).await?;
+        Ok(Conversation { node, protocol, stream })
+    }
+
+    async fn converse(self, begun: Conversation, address: SocketAddr) {
+        let peer = Peer { address, node: begun.node };
+        let router = self.router;
         let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(peer);
             let router = router.clone();
@@ -129,8 +201,8 @@ impl Connection {
                 Ok::<_, Infallible>(answer.unwrap_or_else(|never| match never {}))
             }
         });
-        let builder = builder(self.limits.streams);
-        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let builder = builder(begun.protocol, self.limits.streams);
+        let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(begun.stream), service));
         tokio::select! {
             ended = connection.as_mut() => return log_end(address, ended),
             () = self.tasks.cancelled() => connection.as_mut().graceful_shutdown(),
@@ -141,7 +213,14 @@ impl Connection {
     }
 }
 
-fn builder(streams: u32) -> auto::Builder<TokioExecutor> {
+/// A connection on which HTTP begins.
+struct Conversation {
+    node: Option<NodeId>,
+    protocol: Protocol,
+    stream: Begun<TlsStream<TcpStream>>,
+}
+
+fn builder(protocol: Protocol, streams: u32) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(10)).max_headers(100);
     builder
@@ -155,7 +234,10 @@ fn builder(streams: u32) -> auto::Builder<TokioExecutor> {
         .adaptive_window(false)
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20);
-    builder
+    match protocol {
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Http2 => builder.http2_only(),
+    }
 }
 
 fn log_end<E: std::fmt::Display>(address: SocketAddr, ended: Result<(), E>) {

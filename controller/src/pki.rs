@@ -73,6 +73,13 @@ impl Authority {
         let key = KeyPair::from_pem(&key).map_err(|why| file(&key_path, &why))?;
         let issuer = Issuer::from_ca_cert_pem(&pem, key).map_err(|why| file(&pem_path, &why))?;
         let der = der_of(&pem).ok_or_else(|| file(&pem_path, &"it is not a certificate"))?;
+        if !is_for(&der, issuer.key()) {
+            // What it signed would be refused by everybody, and nobody would know why.
+            return Err(file(
+                &key_path,
+                &"it is not the key of ca.crt beside it; restore both from one backup",
+            ));
+        }
         Ok(Self { issuer, pem, der, clock })
     }
 
@@ -134,6 +141,12 @@ pub fn node_of(certificate: &[u8]) -> Option<NodeId> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
     name.strip_prefix(NODE_PREFIX)?.parse().ok()
+}
+
+/// Whether a certificate is about this key.
+fn is_for(certificate: &[u8], key: &KeyPair) -> bool {
+    let parsed = X509Certificate::from_der(certificate);
+    parsed.is_ok_and(|(_, parsed)| parsed.public_key().subject_public_key.data == key.public_key_raw())
 }
 
 fn lasting(params: &mut CertificateParams, clock: &Clock, lasts: Duration) {
@@ -243,6 +256,27 @@ mod tests {
         std::process::Command::new("chmod").arg("644").arg(dir.path().join("ca.key")).status().unwrap();
         let open = Authority::open(dir.path(), InstallationId::from_random([1; 10]), Clock::system());
         assert!(matches!(open, Err(Error::NotPrivate(_))));
+    }
+
+    #[test]
+    fn a_key_that_is_not_the_certificates_is_refused_at_the_start() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let _both = (authority(dir.path()), authority(other.path()));
+        std::fs::copy(other.path().join("ca.key"), dir.path().join("ca.key")).unwrap();
+        let open = Authority::open(dir.path(), InstallationId::from_random([1; 10]), Clock::system());
+        assert!(open.unwrap_err().to_string().contains("not the key of ca.crt"));
+    }
+
+    #[test]
+    fn a_kill_between_key_and_certificate_is_made_good_and_a_lost_key_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(authority(dir.path()));
+        std::fs::remove_file(dir.path().join("ca.crt")).unwrap();
+        drop(authority(dir.path()));
+        std::fs::remove_file(dir.path().join("ca.key")).unwrap();
+        let open = Authority::open(dir.path(), InstallationId::from_random([1; 10]), Clock::system());
+        assert!(matches!(open, Err(Error::File { .. })));
+        assert!(!dir.path().join("ca.key").exists());
     }
 
     #[test]

@@ -6,6 +6,8 @@
 mod access;
 #[path = "controller/calls.rs"]
 mod calls;
+#[path = "controller/edge.rs"]
+mod edge;
 #[path = "controller/harness.rs"]
 mod harness;
 #[path = "controller/links.rs"]

@@ -2,6 +2,7 @@
 //! its file and line; a key that nothing asked for is a problem too.
 
 use std::collections::BTreeSet;
+use std::env::VarError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -37,8 +38,10 @@ impl std::error::Error for Problems {}
 pub struct Settings {
     path: PathBuf,
     text: String,
-    environment: fn(&str) -> Option<String>,
+    environment: fn(&str) -> Result<String, VarError>,
     asked: BTreeSet<String>,
+    /// What the command line decided: the file is not to blame for it.
+    flagged: BTreeSet<String>,
     problems: Vec<Problem>,
 }
 
@@ -48,16 +51,15 @@ impl Settings {
         let mut settings = Self {
             path: path.map(Path::to_owned).unwrap_or_default(),
             text: String::new(),
-            environment: |name| std::env::var(name).ok().filter(|value| !value.is_empty()),
+            environment: |name| std::env::var(name),
             asked: BTreeSet::new(),
+            flagged: BTreeSet::new(),
             problems: Vec::new(),
         };
         if let Some(path) = path {
             match std::fs::read_to_string(path) {
                 Ok(text) => settings.text = text,
-                Err(error) => {
-                    settings.problem(path.display().to_string(), format!("cannot be read: {error}"))
-                }
+                Err(error) => settings.note(path.display().to_string(), format!("cannot be read: {error}")),
             }
         }
         let (_, errors) = DeTable::parse_recoverable(&settings.text);
@@ -83,7 +85,7 @@ impl Settings {
         match parse(&text) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.problem(place, format!("{key} = {text:?}: {error}"));
+                self.note(place, format!("{key} = {text:?}: {error}"));
                 None
             }
         }
@@ -93,9 +95,10 @@ impl Settings {
     pub fn list(&mut self, key: &str, flags: &[String]) -> Vec<String> {
         self.asked.insert(key.to_owned());
         if !flags.is_empty() {
+            self.flagged.insert(key.to_owned());
             return flags.to_vec();
         }
-        if let Some(text) = (self.environment)(&variable(key)) {
+        if let Some(text) = self.in_environment(key) {
             return text
                 .split(',')
                 .map(|part| part.trim().to_owned())
@@ -111,15 +114,26 @@ impl Settings {
                 items.into_iter().flatten().collect()
             }
             Some((line, _)) => {
-                self.problem(self.place(line), format!("{key}: must be a list of texts"));
+                self.note(self.place(line), format!("{key}: must be a list of texts"));
                 Vec::new()
             }
         }
     }
 
-    /// A problem that is found only when settings are looked at together.
-    pub fn problem(&mut self, place: impl Into<String>, text: impl Into<String>) {
-        self.problems.push(Problem { place: place.into(), text: text.into() });
+    /// A problem that is found only when a setting is looked at more closely, or together with others. `about` is its
+    /// key, or that of a section; it is said with the place that it came from.
+    pub fn problem(&mut self, about: &str, text: impl fmt::Display) {
+        let place = if self.flagged.contains(about) {
+            COMMAND_LINE.to_owned()
+        } else if self.in_environment(about).is_some() {
+            variable(about)
+        } else if let Some((line, _)) = self.in_file(about, |_| Some(())) {
+            self.place(line)
+        } else {
+            // It was given nowhere: that may be the problem.
+            return self.note(about.to_owned(), text.to_string());
+        };
+        self.note(place, format!("{about}: {text}"));
     }
 
     /// The verdict: unknown keys too.
@@ -130,10 +144,13 @@ impl Settings {
         for (key, at) in unknown {
             let near = self.asked.iter().find(|known| alike(known, &key));
             let hint = near.map(|known| format!("; did you mean '{known}'?")).unwrap_or_default();
-            self.problems.push(Problem {
-                place: format!("{}:{}", self.path.display(), line_of(&self.text, at)),
-                text: format!("unknown key '{key}'{hint}"),
-            });
+            let section = format!("{key}.");
+            let text = if self.asked.iter().any(|known| known.starts_with(&section)) {
+                format!("'{key}' must be a table: [{key}]")
+            } else {
+                format!("unknown key '{key}'{hint}")
+            };
+            self.note(self.place(line_of(&self.text, at)), text);
         }
         self.problems.sort_by_key(|problem| {
             problem.place.rsplit_once(':').and_then(|(_, line)| line.parse::<usize>().ok())
@@ -143,18 +160,36 @@ impl Settings {
 
     fn find(&mut self, key: &str, flag: Option<String>) -> Option<(String, String)> {
         if let Some(text) = flag {
-            return Some((format!("--{}", key.replace(['_', '.'], "-")), text));
+            self.flagged.insert(key.to_owned());
+            return Some((COMMAND_LINE.to_owned(), text));
         }
-        let variable = variable(key);
-        if let Some(text) = (self.environment)(&variable) {
-            return Some((variable, text));
+        if let Some(text) = self.in_environment(key) {
+            return Some((variable(key), text));
         }
         match self.in_file(key, scalar)? {
             (line, Some(text)) => Some((self.place(line), text)),
             (line, None) => {
-                self.problem(self.place(line), format!("{key}: must be a single value, not a list or table"));
+                self.note(self.place(line), format!("{key}: must be a single value, not a list or table"));
                 None
             }
+        }
+    }
+
+    fn in_environment(&mut self, key: &str) -> Option<String> {
+        match (self.environment)(&variable(key)) {
+            Ok(text) => Some(text).filter(|text| !text.is_empty()),
+            Err(VarError::NotPresent) => None,
+            Err(VarError::NotUnicode(_)) => {
+                self.note(variable(key), "is not UTF-8 text".to_owned());
+                None
+            }
+        }
+    }
+
+    fn note(&mut self, place: String, text: String) {
+        let problem = Problem { place, text };
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
         }
     }
 
@@ -174,6 +209,9 @@ impl Settings {
         format!("{}:{line}", self.path.display())
     }
 }
+
+/// The place of what was given by a flag.
+const COMMAND_LINE: &str = "command line";
 
 /// `10s`, `1h30m`, `250ms`, `2d`.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -268,7 +306,12 @@ mod tests {
         let path = dir.path().join("c.toml");
         std::fs::write(&path, text).unwrap();
         let mut settings = Settings::load(Some(&path));
-        settings.environment = |name| (name == "DROVER_LEASE").then(|| "5s".to_owned());
+        settings.environment = |name| match name {
+            "DROVER_LEASE" => Ok("5s".to_owned()),
+            "DROVER_EMPTY" => Ok(String::new()),
+            "DROVER_ODD" => Err(VarError::NotUnicode("?".into())),
+            _ => Err(VarError::NotPresent),
+        };
         (dir, settings)
     }
 
@@ -304,6 +347,40 @@ mod tests {
         assert!(found[1].starts_with("2 slots = \"many\""), "{found:?}");
         assert!(found[2].starts_with("4 log.level: must be"), "{found:?}");
         assert_eq!(found[3], "5 unknown key 'odd'");
+    }
+
+    #[test]
+    fn a_problem_is_said_with_the_place_that_the_setting_came_from() {
+        let (_dir, mut settings) =
+            settings("slots = 4\nlease = \"1s\"\n[log]\nlevel = \"info\"\nfilter = 3\n");
+        let text = |text: &str| Ok::<_, String>(text.to_owned());
+        for key in ["lease", "slots", "empty", "log.level", "odd"] {
+            settings.get(key, None, text);
+        }
+        settings.get("log.filter", Some("x".into()), text);
+        for about in ["lease", "slots", "log", "log.level", "log.filter", "empty"] {
+            settings.problem(about, "is odd");
+        }
+        let found = lines(settings);
+        for expected in [
+            "DROVER_LEASE lease: is odd",
+            "1 slots: is odd",
+            "3 log: is odd",
+            "4 log.level: is odd",
+            "command line log.filter: is odd",
+            "empty is odd",
+            "DROVER_ODD is not UTF-8 text",
+        ] {
+            assert!(found.iter().any(|line| line == expected), "{expected} in {found:?}");
+        }
+        assert_eq!(found.len(), 7, "each is said once: {found:?}");
+    }
+
+    #[test]
+    fn a_section_that_is_no_table_says_so() {
+        let (_dir, mut settings) = settings("log = \"info\"\n");
+        settings.get("log.level", None, |text| Ok::<_, String>(text.to_owned()));
+        assert_eq!(lines(settings), ["1 'log' must be a table: [log]"]);
     }
 
     #[test]

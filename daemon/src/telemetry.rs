@@ -13,6 +13,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use thiserror::Error;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
@@ -25,9 +26,12 @@ pub struct Telemetry {
     /// `info`, or `drover_agent=debug,info`.
     pub filter: String,
     pub format: Format,
-    /// `http://host:4317`.
+    /// `http://host:4317`; none: what `OTEL_EXPORTER_OTLP_ENDPOINT` says, if it says something.
     pub otlp: Option<String>,
 }
+
+/// Where OpenTelemetry's own tools look for the endpoint.
+const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
@@ -60,6 +64,23 @@ impl std::str::FromStr for Format {
     }
 }
 
+/// Whether `text` is a log filter, for settings.
+pub fn filter(text: &str) -> Result<String, String> {
+    match EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(format!("is not a log filter such as info or drover_agent=debug,info: {error}")),
+    }
+}
+
+/// Whether `text` can be where traces go, for settings.
+pub fn endpoint(text: &str) -> Result<String, String> {
+    let host = text.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+    match host {
+        Some(host) if !host.is_empty() && !host.contains('/') => Ok(text.to_owned()),
+        _ => Err("is not an endpoint such as http://127.0.0.1:4317".to_owned()),
+    }
+}
+
 /// Sends what is left when it is closed.
 #[derive(Debug)]
 pub struct Guard(SdkTracerProvider);
@@ -79,14 +100,17 @@ pub fn start(service: &'static str, telemetry: &Telemetry) -> Result<Guard, Erro
         .map_err(|error| Error::Filter { filter: telemetry.filter.clone(), why: error.to_string() })?;
     let mut provider =
         SdkTracerProvider::builder().with_resource(Resource::builder().with_service_name(service).build());
-    if let Some(endpoint) = &telemetry.otlp {
+    let named = || std::env::var(ENDPOINT).ok().filter(|endpoint| !endpoint.is_empty());
+    if let Some(endpoint) = &telemetry.otlp.clone().or_else(named) {
         let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
         let exporter = exporter
             .map_err(|error| Error::Exporter { endpoint: endpoint.clone(), why: error.to_string() })?;
         provider = provider.with_batch_exporter(exporter);
     }
     let provider = provider.build();
-    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("drover"));
+    // The log's level is not the traces': a quiet program hands its callers' traces on all the same.
+    let ours = Targets::new().with_target("drover", LevelFilter::INFO);
+    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("drover")).with_filter(ours);
     let text = match telemetry.format {
         Format::Auto => std::io::stderr().is_terminal(),
         Format::Text => true,
@@ -100,8 +124,11 @@ pub fn start(service: &'static str, telemetry: &Telemetry) -> Result<Guard, Erro
     } else {
         logs.json().flatten_event(true).boxed()
     };
-    let all = tracing_subscriber::registry().with(filter).with(traces).with(logs);
-    all.try_init().map_err(|_| Error::Twice)?;
+    tracing_subscriber::registry()
+        .with(traces)
+        .with(logs.with_filter(filter))
+        .try_init()
+        .map_err(|_| Error::Twice)?;
     Ok(Guard(provider))
 }
 
@@ -145,6 +172,35 @@ impl Injector for One {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_quiet_program_has_traces_all_the_same_and_sends_them_before_it_ends() {
+        let collector = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let otlp = Some(format!("http://{}", collector.local_addr().unwrap()));
+        let telemetry = Telemetry { filter: "error".into(), format: Format::Json, otlp };
+        let guard = start("test", &telemetry).unwrap();
+        assert!(matches!(start("test", &telemetry), Err(Error::Twice)));
+        let span = tracing::info_span!("s");
+        assert!(parent_of(&span).is_some());
+        drop(span);
+        // The collector never answers, and closing ends all the same.
+        let closing = tokio::task::spawn_blocking(|| guard.close(Duration::from_secs(1)));
+        let (mut socket, _) = collector.accept().await.unwrap();
+        let mut preface = [0; 14];
+        tokio::io::AsyncReadExt::read_exact(&mut socket, &mut preface).await.unwrap();
+        assert_eq!(&preface, b"PRI * HTTP/2.0");
+        closing.await.unwrap();
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_told_in_words() {
+        assert_eq!(filter("drover_agent=debug,info"), Ok("drover_agent=debug,info".into()));
+        assert!(filter("drover=loud").unwrap_err().contains("is not a log filter"));
+        assert_eq!(endpoint("http://127.0.0.1:4317"), Ok("http://127.0.0.1:4317".into()));
+        for bad in ["", "http://", "https://a:1", "a:1", "http://a:1/v1/traces"] {
+            assert!(endpoint(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_trace_that_came_in_goes_on_under_the_same_id() {
