@@ -1,0 +1,324 @@
+//! What each action does: a saga by the step engine, whose first commit holds the state that begins and whose last one
+//! the state that is reached and the report of it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drover_domain::command::Observation;
+use drover_domain::converge::{Action, Assignment, Local, LocalRun, Site};
+use drover_domain::outcome::{Outcome, Usage};
+use drover_domain::session::{Fault, FaultCode, Kept, Order, Progress, Removal};
+use drover_domain::time::Timestamp;
+use tokio::sync::watch;
+
+use super::observe;
+use super::session::{Pause, Tender};
+use crate::ledger::{Heading, Mark, Record, Write};
+use crate::saga::removal::{self, Leaving};
+use crate::saga::run::{self, Launch};
+use crate::saga::workspace::{self, Layout};
+use crate::saga::{Ended, Stop};
+use crate::step::{Around, Closing, Ending, OnFailure, Saga, Standing, Stopped};
+use crate::workspace::Site as Place;
+
+/// How long a saga lasts before its steps are told.
+const TELL_AFTER: Duration = Duration::from_secs(1);
+const WORKSPACE: &str = "workspace";
+const REMOVAL: &str = "removal";
+
+/// The name of the saga that starts the session's run of this number.
+fn run_saga(order: Order) -> String {
+    format!("run.{}", order.ordinal)
+}
+
+impl Tender {
+    pub(super) async fn perform(
+        &mut self,
+        action: Action,
+        assignment: &Arc<Assignment>,
+    ) -> Result<(), Pause> {
+        match action {
+            Action::Rest | Action::IgnoreStale => Ok(()),
+            Action::Refence => {
+                let local = Local { fence: assignment.fence, ..self.entry.local.clone() };
+                Ok(self.commit(vec![Write::Local { session: self.session, local }]).await?)
+            }
+            Action::MakeWorkspace => self.make_workspace(assignment).await,
+            Action::StartRun(order) => self.start_run(assignment, order).await,
+            Action::StopRun(order) => self.stop_run(assignment, order).await,
+            Action::ReportNeverStarted(order) => {
+                let ended = Ended {
+                    started: None,
+                    ended: self.now(),
+                    outcome: Outcome::Stopped(assignment.owner.clone()),
+                    usage: Usage::default(),
+                };
+                Ok(self.run_ended(order, ended).await?)
+            }
+            Action::RemoveWorkspace(removal) => self.remove_workspace(assignment, removal).await,
+        }
+    }
+
+    async fn make_workspace(&mut self, assignment: &Arc<Assignment>) -> Result<(), Pause> {
+        let shared = self.converge.0.clone();
+        let _permit = shared.makes.acquire().await;
+        let home = &shared.means.home;
+        let saga = self.workspace_saga(assignment);
+        let (session, local, attempt) = (self.session, self.entry.local.clone(), assignment.attempt);
+        let making = Local { site: Site::Making, ..local.clone() };
+        let closing = |ending: Ending<'_, Layout>| match ending {
+            Ending::Done(layout) => {
+                let local = Local { site: Site::Made, ..local.clone() };
+                let mut writes =
+                    observe::change(session, local, &Observation::WorkspaceReady(layout.reported()));
+                writes.push(Write::Workspace { session, workspace: layout.reported() });
+                writes
+            }
+            Ending::Undone(fault) => {
+                observe::faulted(session, Local { site: Site::Nothing, ..local.clone() }, attempt, fault)
+            }
+            Ending::Left(fault) => observe::faulted(session, making.clone(), attempt, fault),
+        };
+        let opening = vec![Write::Local { session, local: making.clone() }];
+        let standing =
+            Standing { record: self.record(assignment, &saga), fresh: Layout::of(home, assignment) };
+        self.run_saga(&saga, standing, opening, Box::new(closing)).await
+    }
+
+    /// The ledger's record of a saga. If it has none of what the controller heard of before, a ledger was lost: then
+    /// everything may be there, and is looked for first.
+    fn record<C: Send>(&self, assignment: &Assignment, saga: &Saga<C>) -> Record {
+        match self.sagas.get(saga.key.saga.as_ref()) {
+            Some(record) => record.clone(),
+            None if assignment.workspace.is_some() => {
+                let steps = saga.steps.iter().zip(1..);
+                let steps = steps.map(|(step, number)| (step.name().into(), (number, Mark::Intended)));
+                Record { steps: steps.collect(), ..Record::default() }
+            }
+            None => Record::default(),
+        }
+    }
+
+    fn workspace_saga(&self, assignment: &Assignment) -> Saga<Layout> {
+        let steps = workspace::steps(&self.converge.means().home, assignment);
+        Saga { key: self.key(WORKSPACE), steps, on_failure: OnFailure::Undo }
+    }
+
+    async fn start_run(&mut self, assignment: &Arc<Assignment>, order: Order) -> Result<(), Pause> {
+        let shared = self.converge.0.clone();
+        let _permit = shared.starts.acquire().await;
+        let home = &shared.means.home;
+        let Some(layout) = self.layout() else { return self.fault(assignment, &no_workspace("start")).await };
+        let saga = Saga {
+            key: self.key(run_saga(order)),
+            steps: run::steps(home, assignment, order, &layout),
+            on_failure: OnFailure::Undo,
+        };
+        let (session, local, attempt) = (self.session, self.entry.local.clone(), assignment.attempt);
+        let starting = Local { run: LocalRun::Starting(order), ..local.clone() };
+        let closing = |ending: Ending<'_, Launch>| match ending {
+            Ending::Done(launch) => {
+                let local = Local { run: LocalRun::Live(order), ..local.clone() };
+                observe::change(session, local, &launch.told(order))
+            }
+            Ending::Undone(fault) => observe::faulted(
+                session,
+                Local { run: LocalRun::Ended(order), ..local.clone() },
+                attempt,
+                fault,
+            ),
+            Ending::Left(fault) => observe::faulted(session, starting.clone(), attempt, fault),
+        };
+        let standing = Standing { record: self.record(assignment, &saga), fresh: Launch::default() };
+        let opening = vec![Write::Local { session, local: starting.clone() }];
+        self.run_saga(&saga, standing, opening, Box::new(closing)).await
+    }
+
+    async fn stop_run(&mut self, assignment: &Arc<Assignment>, order: Order) -> Result<(), Pause> {
+        let home = &self.converge.means().home;
+        let grace = assignment.spec.limits.stop_grace();
+        match home.runs.stop(self.session, order, Stop { grace, by: &assignment.owner }).await {
+            Ok(ended) => Ok(self.run_ended(order, ended).await?),
+            Err(fault) => self.fault(assignment, &fault).await,
+        }
+    }
+
+    /// The end of a run, whoever ended it: no process of it is left.
+    pub(super) async fn run_ended(&mut self, order: Order, ended: Ended) -> Result<(), crate::ledger::Error> {
+        let mut writes = observe::ended(self.session, self.entry.local.clone(), order, &ended);
+        writes.push(Write::End(self.key(run_saga(order))));
+        self.commit(writes).await
+    }
+
+    async fn remove_workspace(
+        &mut self,
+        assignment: &Arc<Assignment>,
+        removal: Removal,
+    ) -> Result<(), Pause> {
+        let shared = self.converge.0.clone();
+        let _permit = shared.makes.acquire().await;
+        if self.entry.local.site == Site::Making && self.sagas.contains_key(WORKSPACE) {
+            return self.take_back(assignment).await;
+        }
+        let place = match self.place_to_remove(assignment).await {
+            Ok(Some(place)) => place,
+            Ok(None) => return self.removed(Kept::default()).await,
+            Err(fault) => return self.fault(assignment, &fault).await,
+        };
+        let home = &shared.means.home;
+        let saga = Saga {
+            key: self.key(REMOVAL),
+            steps: removal::steps(home, &place, removal),
+            on_failure: OnFailure::Halt,
+        };
+        let (session, local, attempt) = (self.session, self.entry.local.clone(), assignment.attempt);
+        let removing = Local { site: Site::Removing, ..local };
+        let ends = [self.key(WORKSPACE), saga.key.clone()];
+        let closing = |ending: Ending<'_, Leaving>| match ending {
+            Ending::Done(leaving) => {
+                let local = Local { site: Site::Removed, ..removing.clone() };
+                let mut writes = observe::change(session, local, &Observation::Removed(leaving.kept()));
+                writes.extend(ends.iter().cloned().map(Write::End));
+                writes
+            }
+            Ending::Undone(fault) | Ending::Left(fault) => {
+                observe::faulted(session, removing.clone(), attempt, fault)
+            }
+        };
+        let record = self.sagas.get(REMOVAL).cloned().unwrap_or_default();
+        let standing = Standing { record, fresh: Leaving::default() };
+        let opening = vec![Write::Local { session, local: removing.clone() }];
+        self.run_saga(&saga, standing, opening, Box::new(closing)).await?;
+        home.delete_put_away(&self.converge.means().tasks);
+        Ok(())
+    }
+
+    /// Takes back a workspace that was not finished: nobody has worked in it.
+    async fn take_back(&mut self, assignment: &Arc<Assignment>) -> Result<(), Pause> {
+        let saga = self.workspace_saga(assignment);
+        let mut record = self.sagas.get(WORKSPACE).cloned().unwrap_or_default();
+        record.heading = Heading::Back { fault: no_workspace("remove"), told: false };
+        let (session, local, attempt) = (self.session, self.entry.local.clone(), assignment.attempt);
+        let closing = |ending: Ending<'_, Layout>| match ending {
+            Ending::Done(_) | Ending::Undone(_) => {
+                vec![Write::Local { session, local: Local { site: Site::Nothing, ..local.clone() } }]
+            }
+            Ending::Left(fault) => observe::faulted(session, local.clone(), attempt, fault),
+        };
+        let fresh = Layout::of(&self.converge.means().home, assignment);
+        self.run_saga(&saga, Standing { record, fresh }, Vec::new(), Box::new(closing)).await
+    }
+
+    /// What is to be removed. `None`: nothing is here.
+    async fn place_to_remove(&self, assignment: &Assignment) -> Result<Option<Place>, Fault> {
+        let home = &self.converge.means().home;
+        let mut layout = match self.layout() {
+            Some(layout) => layout,
+            None if assignment.workspace.is_some() => Layout::of(home, assignment),
+            None => return Ok(None),
+        };
+        if layout.common.is_none() {
+            layout.common = workspace::known_repository(home, assignment).await?;
+        }
+        let gone = |path: &std::path::Path| matches!(path.try_exists(), Ok(false));
+        if layout.common.as_deref().is_none_or(gone) && gone(&layout.path) {
+            return Ok(None);
+        }
+        layout.site(home, assignment)
+    }
+
+    async fn removed(&mut self, kept: Kept) -> Result<(), Pause> {
+        let local = Local { site: Site::Removed, ..self.entry.local.clone() };
+        let mut writes = observe::change(self.session, local, &Observation::Removed(kept));
+        writes.extend([WORKSPACE, REMOVAL].map(|saga| Write::End(self.key(saga))));
+        Ok(self.commit(writes).await?)
+    }
+
+    /// Nothing of it is wanted and nothing is left but logs and what the ledger says: that goes too.
+    pub(super) async fn forget(&self) -> Result<(), Pause> {
+        let steps = run::forgetting(&self.converge.means().home, self.session);
+        let saga = Saga { key: self.key("forget"), steps, on_failure: OnFailure::Halt };
+        let closing = |ending: Ending<'_, ()>| match ending {
+            Ending::Done(()) => vec![Write::Forget(self.session)],
+            Ending::Undone(_) | Ending::Left(_) => Vec::new(),
+        };
+        let means = self.converge.means();
+        let around = Around { opening: Vec::new(), closing: Box::new(closing), progress: Box::new(|_| {}) };
+        match means.engine.run(&means.ledger, &saga, Standing::default(), around).await {
+            Ok(()) => Ok(()),
+            Err(Stopped::Parked) => Err(Pause::Parked),
+            Err(stopped) => Err(Pause::Again(stopped.to_string())),
+        }
+    }
+
+    /// A fault that was met outside of a saga.
+    async fn fault(&self, assignment: &Assignment, fault: &Fault) -> Result<(), Pause> {
+        let local = self.entry.local.clone();
+        Ok(self.commit(observe::faulted(self.session, local, assignment.attempt, fault)).await?)
+    }
+
+    /// The workspace as the ledger knows it.
+    fn layout(&self) -> Option<Layout> {
+        let record = self.sagas.get(WORKSPACE)?;
+        serde_json::from_str(&record.data).ok()
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.converge.means().clock.wall_millis())
+    }
+
+    /// Runs a saga and tells its progress if it takes long. A fault is no error here: its commit has told it.
+    async fn run_saga<C>(
+        &self,
+        saga: &Saga<C>,
+        standing: Standing<C>,
+        opening: Vec<Write>,
+        closing: Closing<'_, C>,
+    ) -> Result<(), Pause>
+    where
+        C: serde::Serialize + serde::de::DeserializeOwned + Send + Sync,
+    {
+        let means = self.converge.means();
+        let (progress, seen) = watch::channel(Progress::default());
+        let progress = Box::new(move |step| drop(progress.send(step)));
+        let around = Around { opening, closing, progress };
+        let result = tokio::select! {
+            result = means.engine.run(&means.ledger, saga, standing, around) => result,
+            never = self.tell_progress(seen) => match never {},
+        };
+        match result {
+            Ok(_) => Ok(()),
+            Err(Stopped::Failed(fault)) => {
+                tracing::warn!(session = %self.session, saga = %saga.key.saga, step = %fault.step, "{}", fault.text);
+                Ok(())
+            }
+            Err(Stopped::Parked) => Err(Pause::Parked),
+            Err(Stopped::Ledger(error)) => Err(error.into()),
+        }
+    }
+
+    /// Never returns: ends with the saga that it tells of.
+    async fn tell_progress(&self, mut seen: watch::Receiver<Progress>) -> Infallible {
+        loop {
+            tokio::time::sleep(TELL_AFTER).await;
+            if seen.has_changed().unwrap_or(false) {
+                let progress = Observation::Progress(seen.borrow_and_update().clone());
+                let report = observe::report(self.session, &self.entry.local, &progress);
+                if let Err(error) = self.commit(vec![report]).await {
+                    tracing::warn!(session = %self.session, "progress not told: {error}");
+                }
+            }
+        }
+    }
+}
+
+fn no_workspace(step: &'static str) -> Fault {
+    Fault {
+        code: FaultCode::PathGone,
+        step: step.into(),
+        text: "the ledger knows of no finished workspace".into(),
+        hint: "remove the session, or start it again".into(),
+        retryable: false,
+    }
+}

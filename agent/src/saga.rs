@@ -1,0 +1,113 @@
+//! The agent's sagas: which steps make a workspace, start a run, remove a workspace, and in which order. Decides
+//! nothing of when; knows the ledger only through what a saga's facts say.
+
+pub mod removal;
+pub mod run;
+pub mod workspace;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use drover_daemon::tasks::Tasks;
+use drover_domain::converge::Assignment;
+use drover_domain::id::{InstallationId, NodeId, SessionId};
+use drover_domain::outcome::{Outcome, Usage};
+use drover_domain::presence::Presence;
+use drover_domain::session::{Fault, Order};
+use drover_domain::time::Timestamp;
+
+use crate::git::mirror::Mirrors;
+use crate::git::runner::Account;
+use crate::logs::From;
+use crate::logs::follow::Follow;
+use crate::workspace::Workspaces;
+use run::Launch;
+use workspace::Layout;
+
+/// This node's own places and tools; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Home {
+    pub installation: InstallationId,
+    pub node: NodeId,
+    /// Where worktrees go.
+    pub worktrees: PathBuf,
+    pub workspaces: Workspaces,
+    pub mirrors: Mirrors,
+    pub runs: Arc<dyn Runs>,
+}
+
+/// What hosts runs. A run is named by its session and its order; every call may be repeated.
+#[async_trait]
+pub trait Runs: Debug + Send + Sync {
+    /// Whether the run was started here, ended or not.
+    async fn started(&self, session: SessionId, order: Order) -> Presence<Launch>;
+
+    async fn start(&self, assignment: &Assignment, order: Order, layout: &Layout) -> Result<Launch, Fault>;
+
+    /// Ends what a start that failed may have left, whatever it is.
+    async fn undo(&self, session: SessionId, order: Order) -> Result<(), Fault>;
+
+    /// Stops the run; returns when no process of it is left.
+    async fn stop(&self, session: SessionId, order: Order, how: Stop<'_>) -> Result<Ended, Fault>;
+
+    /// The end of a run that was started, when it comes; at once if it came. Waits as long as nothing can be seen.
+    async fn ended(&self, session: SessionId, order: Order) -> Ended;
+
+    /// The runs of a session that something is kept of here, the first one first.
+    async fn kept(&self, session: SessionId) -> Result<Vec<Order>, Fault>;
+
+    /// The run's log from the latest of these places on: to where it is written now, or until the run has ended.
+    async fn log(&self, session: SessionId, order: Order, excerpt: Excerpt) -> Result<Follow, Fault>;
+
+    /// Deletes what is kept of all of the session's runs: their logs.
+    async fn forget(&self, session: SessionId) -> Result<(), Fault>;
+
+    /// The account that runs under this name.
+    fn account(&self, name: &str) -> Result<Account, Fault>;
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Stop<'a> {
+    pub grace: Duration,
+    /// Who ordered it.
+    pub by: &'a str,
+}
+
+/// Which part of a log.
+#[derive(Clone, Debug, Default)]
+pub struct Excerpt {
+    /// None: the beginning.
+    pub from: Vec<From>,
+    /// Go on as more is written.
+    pub follow: bool,
+}
+
+/// The end of a run: no process of it is left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// None: it never started.
+    pub started: Option<Timestamp>,
+    pub ended: Timestamp,
+    pub outcome: Outcome,
+    pub usage: Usage,
+}
+
+impl Home {
+    /// The account that a session's own parts run as; none: the agent's.
+    pub fn account(&self, name: Option<&str>) -> Result<Option<Account>, Fault> {
+        name.map(|name| self.runs.account(name)).transpose()
+    }
+
+    /// Deletes in the background what was put away. What fails is left for the next time.
+    pub fn delete_put_away(&self, tasks: &Tasks) {
+        let (workspaces, root) = (self.workspaces.clone(), self.worktrees.clone());
+        tasks.spawn(async move {
+            if let Err(failure) = workspaces.delete_put_away(&root).await {
+                tracing::warn!("removed workspaces are not deleted yet: {failure}");
+            }
+        });
+    }
+}

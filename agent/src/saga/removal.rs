@@ -1,0 +1,157 @@
+//! Removing a workspace: what would be lost is saved and compared first, then the directory goes away by a rename, then
+//! the branch by the rules. It only goes forward: what fails is taken up again where it stopped.
+
+use async_trait::async_trait;
+use drover_domain::presence::Presence;
+use drover_domain::session::{Fault, Kept, Removal};
+use serde::{Deserialize, Serialize};
+
+use super::Home;
+use crate::git::read::{self, blocking};
+use crate::step::Step;
+use crate::workspace::Site;
+use crate::workspace::work::{Listing, Work};
+
+/// What the ledger keeps of a removal.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leaving {
+    /// What was saved, in words. None: nobody has looked yet.
+    saved: Option<Vec<String>>,
+    branch: Option<String>,
+    trash: Vec<String>,
+    reasons: Vec<String>,
+}
+
+impl Leaving {
+    /// As it is reported.
+    pub fn kept(&self) -> Kept {
+        let words = |all: &[String]| all.iter().map(|text| text.as_str().into()).collect::<Vec<_>>();
+        let mut reasons = words(&self.reasons);
+        reasons.extend(words(self.saved.as_deref().unwrap_or_default()));
+        Kept { branch: self.branch.as_deref().map(Into::into), trash: words(&self.trash), reasons }
+    }
+}
+
+pub fn steps(home: &Home, site: &Site, removal: Removal) -> Vec<Box<dyn Step<Leaving>>> {
+    let with = || Removing { home: home.clone(), site: site.clone(), removal };
+    vec![Box::new(Save(with())), Box::new(PutAway(with())), Box::new(DropBranch(with()))]
+}
+
+struct Removing {
+    home: Home,
+    site: Site,
+    removal: Removal,
+}
+
+/// Looks for work and saves it; done again, it finds what it saved before.
+struct Save(Removing);
+
+#[async_trait]
+impl Step<Leaving> for Save {
+    fn name(&self) -> &'static str {
+        "save"
+    }
+
+    /// Only a new look can tell whether something came since, unless the files are gone already.
+    async fn probe(&self, _: &mut Leaving) -> Presence<()> {
+        Presence::Absent
+    }
+
+    async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
+        let Removing { home, site, removal } = &self.0;
+        let failed = |failure: crate::git::failure::Failure| failure.fault(self.name());
+        let work = home.workspaces.look(site, *removal).await.map_err(failed)?;
+        home.workspaces.save(site, &work).await.map_err(failed)?;
+        if work.is_present || leaving.saved.is_none() {
+            leaving.saved = Some(told(&work));
+        }
+        Ok(())
+    }
+}
+
+/// Renames the directory away and takes the worktree's entry out of the repository.
+struct PutAway(Removing);
+
+#[async_trait]
+impl Step<Leaving> for PutAway {
+    fn name(&self) -> &'static str {
+        "put away"
+    }
+
+    async fn probe(&self, _: &mut Leaving) -> Presence<()> {
+        self.0.home.workspaces.probe_worktree(&self.0.site).await.map(drop).into_gone()
+    }
+
+    async fn make(&self, _: &mut Leaving) -> Result<(), Fault> {
+        let put = self.0.home.workspaces.put_away(&self.0.site).await;
+        put.map_err(|failure| failure.fault(self.name()))
+    }
+}
+
+/// Deletes the branch if nothing is lost by it.
+struct DropBranch(Removing);
+
+#[async_trait]
+impl Step<Leaving> for DropBranch {
+    fn name(&self) -> &'static str {
+        "branch"
+    }
+
+    /// What became of it is known only by doing it again, which changes nothing.
+    async fn probe(&self, _: &mut Leaving) -> Presence<()> {
+        Presence::Absent
+    }
+
+    async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
+        let Removing { home, site, removal } = &self.0;
+        let failed = |failure: crate::git::failure::Failure| failure.fault(self.name());
+        let fate = home.workspaces.drop_branch(site, *removal).await.map_err(failed)?;
+        let (common, prefix) = (site.common.clone(), site.trash_prefix());
+        let trash = blocking(move || read::references(&common, &prefix)).await.map_err(failed)?;
+        leaving.trash = trash.into_iter().map(|(name, _)| name).collect();
+        leaving.branch = fate.keeps().then(|| site.branch.clone());
+        leaving.reasons = fate.reason(&site.branch).into_iter().collect();
+        Ok(())
+    }
+}
+
+trait IntoGone {
+    /// A removal's effect is that the thing is absent.
+    fn into_gone(self) -> Presence<()>;
+}
+
+impl IntoGone for Presence<()> {
+    fn into_gone(self) -> Presence<()> {
+        match self {
+            Self::Present(()) => Presence::Absent,
+            Self::Absent => Presence::Present(()),
+            Self::Unknown(why) => Presence::Unknown(why),
+        }
+    }
+}
+
+/// What is saved and what is not, in words for the person.
+fn told(work: &Work) -> Vec<String> {
+    let counted = |listing: &Listing, what: &str| {
+        (listing.count > 0).then(|| format!("{} {what} ({} bytes)", listing.count, listing.bytes))
+    };
+    let saved: Vec<String> = [
+        counted(&work.changed, "changed"),
+        counted(&work.untracked, "untracked"),
+        counted(&work.ignored, "ignored"),
+        work.unfinished.map(|what| format!("{what} that was not finished")),
+        work.has_submodules.then(|| "submodules".to_owned()),
+        (!work.detached.is_empty()).then(|| format!("{} commits on no branch", work.detached.len())),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let again = work.regenerable.items.iter();
+    let mut lines: Vec<String> = again
+        .map(|item| format!("deleted, can be made again: {} ({} bytes)", item.path, item.bytes))
+        .collect();
+    if !saved.is_empty() {
+        lines.insert(0, format!("saved to the trash: {}", saved.join(", ")));
+    }
+    lines
+}

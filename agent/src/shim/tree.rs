@@ -1,0 +1,77 @@
+//! Everything that came of the command, wherever it went: what is in the run's control group, and what descends from the
+//! supervisor, which takes in every orphan.
+
+use std::collections::BTreeMap;
+
+use drover_domain::presence::Presence;
+use rustix::process::Signal;
+
+use crate::cgroup::Cgroup;
+use crate::process::{self, ProcessId, Stat};
+
+#[derive(Debug)]
+pub(super) struct Tree {
+    pub(super) cgroup: Option<Cgroup>,
+    own: u32,
+    boot: Box<str>,
+}
+
+/// Looks for newborn processes before it kills.
+const ROUNDS: usize = 32;
+
+impl Tree {
+    pub(super) fn new(cgroup: Option<Cgroup>) -> Self {
+        let own = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+        Self { cgroup, own, boot: process::boot() }
+    }
+
+    /// Tells everything to end; what is stopped is let go on, so that it can.
+    pub(super) fn tell(&self) {
+        for process in self.living() {
+            process.signal(Signal::TERM);
+            process.signal(Signal::CONT);
+        }
+    }
+
+    /// Kills everything. What might still give birth is stopped first.
+    pub(super) fn kill(&self) {
+        if let Some(cgroup) = &self.cgroup {
+            // What the kernel would not do at once is done one by one.
+            let _ = cgroup.kill();
+        }
+        let mut stopped: BTreeMap<u32, ProcessId> = BTreeMap::new();
+        for _ in 0..ROUNDS {
+            let news: Vec<_> =
+                self.living().into_iter().filter(|found| stopped.get(&found.pid) != Some(found)).collect();
+            if news.is_empty() {
+                break;
+            }
+            for process in news {
+                if let Presence::Present(()) = process.signal(Signal::STOP) {
+                    stopped.insert(process.pid, process);
+                }
+            }
+        }
+        for process in self.living() {
+            process.signal(Signal::KILL);
+        }
+    }
+
+    /// Whether a process is in the control group, that is not ours to wait for too.
+    pub(super) fn is_populated(&self) -> bool {
+        self.cgroup.as_ref().is_some_and(Cgroup::is_populated)
+    }
+
+    pub(super) fn pids(&self) -> Vec<u32> {
+        self.living().into_iter().map(|process| process.pid).collect()
+    }
+
+    fn living(&self) -> Vec<ProcessId> {
+        let mut found: BTreeMap<u32, Stat> =
+            process::descendants(self.own).into_iter().map(|stat| (stat.pid, stat)).collect();
+        for pid in self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default() {
+            found.extend(Stat::of(pid).filter(Stat::is_alive).map(|stat| (pid, stat)));
+        }
+        found.into_values().map(|stat| stat.id(&self.boot)).collect()
+    }
+}

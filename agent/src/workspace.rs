@@ -1,0 +1,126 @@
+//! Workspaces of sessions, kind worktree: made, looked at, saved and removed in steps that may be repeated and resumed
+//! after a kill at any point. Only what bears the session's mark is touched, and nothing is removed before the work
+//! in it is saved. Which steps run when, and what the ledger says of them, is decided elsewhere.
+
+mod create;
+pub mod diff;
+mod place;
+pub mod remove;
+mod save;
+mod status;
+#[cfg(test)]
+mod tests;
+mod walk;
+pub mod work;
+
+use std::path::PathBuf;
+
+use crate::git::failure::Failure;
+use crate::git::lock::{Asker, Held, Locks};
+use crate::git::runner::{Account, Git, Length};
+use crate::git::worktrees::{self, Entry, Mark};
+
+pub use create::{Branch, Stage};
+
+/// A session's workspace: where it is to be and whose it is. Everything that the steps need to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// The repository's common directory, as [`crate::git::read::open`] gave it.
+    pub common: PathBuf,
+    pub mark: Mark,
+    /// The agent's directory for worktrees; nothing outside of it is made or removed.
+    pub root: PathBuf,
+    /// The worktree, somewhere below `root`.
+    pub path: PathBuf,
+    pub branch: String,
+    /// The commit that the base was resolved to, once.
+    pub base: String,
+    /// Whose the files are and as whom the repository's own parts run; none: the agent's user.
+    pub run_as: Option<Account>,
+}
+
+/// Makes and removes workspaces; cheap to clone. One for a process, because of its locks.
+#[derive(Clone, Debug)]
+pub struct Workspaces {
+    git: Git,
+    locks: Locks,
+    /// Names of ignored paths that can be made again, and are therefore not saved.
+    regenerable: std::sync::Arc<[Box<str>]>,
+}
+
+/// What is known to come back by itself.
+pub const REGENERABLE: [&str; 12] = [
+    "target",
+    "node_modules",
+    ".venv",
+    "venv",
+    "__pycache__",
+    ".tox",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+    ".gradle",
+    ".next",
+    ".cache",
+];
+
+impl Workspaces {
+    pub fn new(git: Git, regenerable: impl IntoIterator<Item = impl Into<Box<str>>>) -> Self {
+        let locks = Locks::new(git.clock().clone());
+        Self { git, locks, regenerable: regenerable.into_iter().map(Into::into).collect() }
+    }
+
+    pub fn git(&self) -> &Git {
+        &self.git
+    }
+
+    /// The locks to share with [`crate::git::mirror::Mirrors`].
+    pub fn locks(&self) -> &Locks {
+        &self.locks
+    }
+
+    async fn lock(&self, site: &Site, operation: &'static str) -> Result<Held, Failure> {
+        let locks = site.git_locks();
+        let asker = Asker { operation, locks: &locks };
+        self.locks.acquire(&site.common, asker, self.git.limit(Length::Long)).await
+    }
+}
+
+impl Site {
+    pub fn branch_reference(&self) -> String {
+        format!("refs/heads/{}", self.branch)
+    }
+
+    /// Keeps the base alive, and says that the branch is this session's.
+    pub fn base_reference(&self) -> String {
+        format!("refs/drover/base/{}", self.mark.session)
+    }
+
+    /// What all of the session's saved work begins with.
+    pub fn trash_prefix(&self) -> String {
+        format!("refs/drover/trash/{}/", self.mark.session)
+    }
+
+    /// The lock files that our git may leave in the common directory when it is killed.
+    fn git_locks(&self) -> [String; 4] {
+        [
+            "packed-refs.lock".into(),
+            "config.lock".into(),
+            format!("{}.lock", self.branch_reference()),
+            format!("{}.lock", self.base_reference()),
+        ]
+    }
+
+    /// This session's entry among the repository's worktrees: by its mark, or by its path as long as nobody else's
+    /// mark is on it (a killed git may have left one without).
+    fn entry(&self, operation: &'static str) -> Result<Option<Entry>, Failure> {
+        let all =
+            worktrees::entries(&self.common).map_err(|error| Failure::io(operation, &self.common, &error))?;
+        Ok(all.into_iter().find(|entry| self.owns(entry)))
+    }
+
+    fn owns(&self, entry: &Entry) -> bool {
+        let unmarked = || matches!(entry.locked.as_deref(), None | Some("" | "initializing"));
+        self.mark.is_on(entry) || (entry.path.as_ref() == Some(&self.path) && unmarked())
+    }
+}

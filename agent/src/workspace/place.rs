@@ -1,0 +1,139 @@
+//! The directories that workspaces lie in. They are the agent's own; a path is taken only if it lies below the root
+//! with no symbolic link on the way, and a directory is taken over only if nothing but git's pointer is in it.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::path::{Component, Path, PathBuf};
+
+use super::Site;
+use crate::git::failure::{Cause, Failure};
+
+/// What is at the workspace's path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Nothing,
+    /// A directory with nothing in it but, maybe, the pointer of a worktree.
+    Bare,
+    /// A directory with files.
+    Filled,
+}
+
+const LOOK: &str = "look at the workspace's directory";
+
+/// Refuses a path that leads out of the root, then says what is there.
+pub(super) fn look(site: &Site) -> Result<Found, Failure> {
+    let io = |path: &Path, error: &io::Error| Failure::io(LOOK, path, error);
+    let taken = |path: &Path, why: &str| {
+        Failure::new(LOOK, path, Cause::PathTaken { path: path.to_owned(), why: why.to_owned() })
+    };
+    for step in steps(site)? {
+        match fs::symlink_metadata(&step) {
+            Ok(found) if found.is_symlink() => return Err(taken(&step, "it is a symbolic link")),
+            Ok(found) if !found.is_dir() => return Err(taken(&step, "it is not a directory")),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) => return Err(io(&step, &error)),
+        }
+    }
+    for item in fs::read_dir(&site.path).map_err(|error| io(&site.path, &error))? {
+        let item = item.map_err(|error| io(&site.path, &error))?;
+        let is_file = item.file_type().map_err(|error| io(&site.path, &error))?.is_file();
+        if item.file_name() != ".git" || !is_file {
+            return Ok(Found::Filled);
+        }
+    }
+    Ok(Found::Bare)
+}
+
+/// Makes the directories down to the workspace, and that one the session's user's.
+pub(super) fn make(site: &Site) -> Result<(), Failure> {
+    let shared = site.run_as.is_some();
+    let mode = if shared { 0o711 } else { 0o700 };
+    let mut steps = steps(site)?;
+    let last = steps.pop().unwrap_or_default();
+    let io = |path: &Path, error: &io::Error| Failure::io("make the workspace's directory", path, error);
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(&site.root)
+        .map_err(|error| io(&site.root, &error))?;
+    for step in std::iter::once(&site.root).chain(&steps) {
+        make_one(step, mode).map_err(|error| io(step, &error))?;
+        if shared {
+            // The session's user passes through, but does not see who else is there.
+            fs::set_permissions(step, fs::Permissions::from_mode(mode)).map_err(|error| io(step, &error))?;
+        }
+    }
+    make_one(&last, 0o700).map_err(|error| io(&last, &error))?;
+    if let Some(who) = &site.run_as {
+        chown(&last, Some(who.uid), Some(who.gid)).map_err(|error| io(&last, &error))?;
+    }
+    Ok(())
+}
+
+/// Where a removed workspace waits to be deleted: beside the others, so that going there is one rename.
+pub(super) fn away(site: &Site) -> PathBuf {
+    site.root.join(format!("{AWAY}{}", site.mark.session))
+}
+
+pub(super) const AWAY: &str = ".trash-";
+
+/// Removes the directories above the workspace that have become empty, up to the root.
+pub(super) fn tidy(site: &Site) {
+    let mut steps = steps(site).unwrap_or_default();
+    steps.pop();
+    while let Some(step) = steps.pop() {
+        // Others' workspaces in it keep it.
+        if fs::remove_dir(step).is_err() {
+            return;
+        }
+    }
+}
+
+/// Every directory below the root on the way to the workspace, itself included.
+fn steps(site: &Site) -> Result<Vec<PathBuf>, Failure> {
+    let refuse = || {
+        let why = format!("it is not below {}", site.root.display());
+        Failure::new(LOOK, &site.path, Cause::PathTaken { path: site.path.clone(), why })
+    };
+    let below = site.path.strip_prefix(&site.root).map_err(|_| refuse())?;
+    let mut steps = Vec::new();
+    let mut step = site.root.clone();
+    for part in below.components() {
+        let Component::Normal(part) = part else { return Err(refuse()) };
+        step.push(part);
+        steps.push(step.clone());
+    }
+    if steps.is_empty() { Err(refuse()) } else { Ok(steps) }
+}
+
+fn make_one(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        other => other,
+    }
+}
+
+/// Deletes a directory for good, also one whose own directories forbid it.
+pub(super) fn delete(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            allow(path)?;
+            fs::remove_dir_all(path)
+        }
+        other => other,
+    }
+}
+
+fn allow(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    for item in fs::read_dir(directory)? {
+        let item = item?;
+        if item.file_type()?.is_dir() {
+            allow(&item.path())?;
+        }
+    }
+    Ok(())
+}

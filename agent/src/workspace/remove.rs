@@ -1,0 +1,232 @@
+//! Removing a workspace: look, save, put away, drop the branch. Each step may be repeated and resumes where a killed one
+//! stopped. Going away is one rename; the deleting is left to [`Workspaces::delete_put_away`], in the background.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use drover_domain::id::SessionId;
+use drover_domain::session::{Kept, Removal};
+
+use super::create::{Stage, remove_nameless, stage};
+use super::work::{BranchFate, Listing, Work, branch_fate};
+use super::{Site, Workspaces, place, save};
+use crate::git::failure::Failure;
+use crate::git::lock::Held;
+use crate::git::read::{self, blocking};
+use crate::git::runner::{At, Call};
+use crate::git::worktrees;
+
+const REMOVE: &str = "remove the workspace";
+const DROP: &str = "drop the branch";
+
+impl Workspaces {
+    /// All of it: saves what would be lost, then removes what is the session's.
+    pub async fn remove(&self, site: &Site, removal: Removal) -> Result<Kept, Failure> {
+        let work = self.look(site, removal).await?;
+        self.save(site, &work).await?;
+        self.put_away(site).await?;
+        let fate = self.drop_branch(site, removal).await?;
+        self.kept(site, &work, &fate).await
+    }
+
+    /// Takes back a creation that did not come to its end. Nobody had it yet, so there is no work to save; one that
+    /// did come to its end is removed in the ordinary way.
+    pub async fn undo(&self, site: &Site) -> Result<Kept, Failure> {
+        let looked = site.clone();
+        if blocking(move || stage(&looked)).await? == Some(Stage::CheckedOut) {
+            return self.remove(site, Removal::default()).await;
+        }
+        let is_ours = site.entry(REMOVE)?.is_some() || place::look(site)? != place::Found::Filled;
+        if is_ours {
+            self.put_away(site).await?;
+        }
+        let fate = self.drop_branch(site, Removal::default()).await?;
+        Ok(Kept { branch: kept_branch(site, &fate), trash: vec![], reasons: reasons(site, None, &fate) })
+    }
+
+    /// Renames the directory away and removes the session's entry. The work must have been saved.
+    pub async fn put_away(&self, site: &Site) -> Result<(), Failure> {
+        let held = self.lock(site, REMOVE).await?;
+        let site = site.clone();
+        // The lock goes along: this goes on to its end even if nobody waits for it any more.
+        let held = blocking(move || {
+            if place::look(&site)? != place::Found::Nothing {
+                rename_away(&site)?;
+            }
+            while let Some(entry) = site.entry(REMOVE)? {
+                remove_entry(&entry.admin)?;
+            }
+            remove_nameless(&site);
+            // Succeeds only if no other worktree is left, as git itself does it.
+            let _ = fs::remove_dir(site.common.join("worktrees"));
+            place::tidy(&site);
+            Ok(held)
+        })
+        .await?;
+        held.release();
+        Ok(())
+    }
+
+    /// Deletes the branch if nothing is lost by it, or its tip is saved first and that was asked for.
+    pub async fn drop_branch(&self, site: &Site, removal: Removal) -> Result<BranchFate, Failure> {
+        let held = self.lock(site, DROP).await?;
+        let looked = site.clone();
+        let fate = blocking(move || branch_fate(&looked, removal)).await?;
+        let tip = read::tip(&site.common, &site.branch_reference())?.unwrap_or_default();
+        match &fate {
+            BranchFate::DeletedSaved { .. } => {
+                self.save_tip(site, &tip).await?;
+                self.delete_branch(site, &tip, &held).await?;
+            }
+            BranchFate::DeletedAtBase | BranchFate::DeletedMerged => {
+                self.delete_branch(site, &tip, &held).await?
+            }
+            BranchFate::Absent
+            | BranchFate::KeptAsAsked
+            | BranchFate::KeptUnmerged { .. }
+            | BranchFate::KeptCheckedOut { .. }
+            | BranchFate::KeptNotOurs => {}
+        }
+        if read::tip(&site.common, &site.base_reference())?.is_some() {
+            self.git
+                .run(&self.edit(site, &["update-ref", "-d", &site.base_reference()]).holding(held.file()))
+                .await?;
+        }
+        if is_drovers_last(site)? {
+            held.release_for_good(&site.common)
+        } else {
+            held.release()
+        }
+        Ok(fate)
+    }
+
+    /// Deletes for good what was put away below `root`, and returns how many workspaces that were.
+    pub async fn delete_put_away(&self, root: &Path) -> Result<u64, Failure> {
+        let root = root.to_owned();
+        blocking(move || {
+            let io = |error| Failure::io("delete removed workspaces", &root, &error);
+            let mut count = 0;
+            for item in fs::read_dir(&root).map_err(io)? {
+                let item = item.map_err(io)?;
+                let name = item.file_name().to_string_lossy().into_owned();
+                let session =
+                    name.strip_prefix(place::AWAY).map(|rest| rest.split('.').next().unwrap_or(rest));
+                if session.is_some_and(|session| session.parse::<SessionId>().is_ok()) {
+                    place::delete(&item.path())
+                        .map_err(|error| Failure::io("delete a removed workspace", &item.path(), &error))?;
+                    count += 1;
+                }
+            }
+            Ok(count)
+        })
+        .await
+    }
+
+    async fn kept(&self, site: &Site, work: &Work, fate: &BranchFate) -> Result<Kept, Failure> {
+        let (common, prefix) = (site.common.clone(), site.trash_prefix());
+        let trash = blocking(move || read::references(&common, &prefix)).await?;
+        let trash = trash.into_iter().map(|(name, _)| name.into_boxed_str()).collect();
+        Ok(Kept { branch: kept_branch(site, fate), trash, reasons: reasons(site, Some(work), fate) })
+    }
+
+    async fn save_tip(&self, site: &Site, tip: &str) -> Result<(), Failure> {
+        let before = read::references(&site.common, &site.trash_prefix())?;
+        if before.iter().any(|(_, saved)| saved == tip) {
+            return Ok(());
+        }
+        let reference = save::next(site, &before);
+        self.git
+            .run(&self.edit(site, &["-c", "core.fsync=all", "update-ref", &reference, tip]))
+            .await
+            .map(drop)
+    }
+
+    /// Only at the commit that was judged; with its settings.
+    async fn delete_branch(&self, site: &Site, tip: &str, held: &Held) -> Result<(), Failure> {
+        let words = ["update-ref", "-d", &site.branch_reference(), tip];
+        self.git.run(&self.edit(site, &words).holding(held.file())).await?;
+        let section = format!("[branch \"{}\"]", site.branch);
+        let config = fs::read_to_string(site.common.join("config")).unwrap_or_default();
+        if config.contains(&section) {
+            let section = format!("branch.{}", site.branch);
+            let words = ["config", "--local", "--remove-section", &section];
+            self.git.run(&self.edit(site, &words).holding(held.file())).await?;
+        }
+        Ok(())
+    }
+
+    fn edit<'a>(&self, site: &'a Site, words: &[&str]) -> Call<'a> {
+        Call::new(DROP, At::Repository(&site.common), words).by(site.run_as.as_ref())
+    }
+}
+
+fn kept_branch(site: &Site, fate: &BranchFate) -> Option<Box<str>> {
+    fate.keeps().then(|| site.branch.clone().into())
+}
+
+fn reasons(site: &Site, work: Option<&Work>, fate: &BranchFate) -> Vec<Box<str>> {
+    let mut reasons: Vec<Box<str>> = fate.reason(&site.branch).map(Into::into).into_iter().collect();
+    let Some(work) = work else { return reasons };
+    let counted = |listing: &Listing, what: &str| match listing.count {
+        0 => None,
+        count => Some(format!("{count} {what} ({} bytes)", listing.bytes)),
+    };
+    let saved = [
+        counted(&work.changed, "changed"),
+        counted(&work.untracked, "untracked"),
+        counted(&work.ignored, "ignored"),
+        work.unfinished.map(|what| format!("{what} that was not finished")),
+        work.has_submodules.then(|| "submodules".to_owned()),
+        (!work.detached.is_empty()).then(|| format!("{} commits on no branch", work.detached.len())),
+    ];
+    let saved: Vec<String> = saved.into_iter().flatten().collect();
+    if !saved.is_empty() {
+        reasons.push(format!("saved to the trash: {}", saved.join(", ")).into());
+    }
+    for item in &work.regenerable.items {
+        reasons.push(format!("deleted, can be made again: {} ({} bytes)", item.path, item.bytes).into());
+    }
+    reasons
+}
+
+/// An earlier removal's directory may still wait under the first name.
+fn rename_away(site: &Site) -> Result<(), Failure> {
+    let first = place::away(site);
+    for attempt in 0_u32.. {
+        let away = if attempt == 0 { first.clone() } else { first.with_extension(attempt.to_string()) };
+        match fs::rename(&site.path, &away) {
+            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => {
+            }
+            Err(error) => return Err(Failure::io(REMOVE, &site.path, &error)),
+            Ok(()) => return Ok(()),
+        }
+    }
+    Ok(())
+}
+
+/// The lock with the mark goes last, so that a half-removed entry is still known as ours.
+fn remove_entry(admin: &Path) -> Result<(), Failure> {
+    let io = |error| Failure::io(REMOVE, admin, &error);
+    for item in fs::read_dir(admin).map_err(io)? {
+        let item = item.map_err(io)?;
+        if item.file_name() == "locked" {
+            continue;
+        }
+        let is_directory = item.file_type().map_err(io)?.is_dir();
+        let result =
+            if is_directory { fs::remove_dir_all(item.path()) } else { fs::remove_file(item.path()) };
+        result.map_err(io)?;
+    }
+    fs::remove_dir_all(admin).map_err(io)
+}
+
+/// Whether nothing of Drover's that lives is left in the repository; saved work does not need the lock's file.
+fn is_drovers_last(site: &Site) -> Result<bool, Failure> {
+    let entries =
+        worktrees::entries(&site.common).map_err(|error| Failure::io(DROP, &site.common, &error))?;
+    let is_marked = entries
+        .iter()
+        .any(|entry| entry.locked.as_deref().is_some_and(|reason| reason.starts_with("drover:")));
+    Ok(!is_marked && read::references(&site.common, "refs/drover/base/")?.is_empty())
+}

@@ -1,0 +1,206 @@
+//! Removal: no work is lost, whatever kind it is; and what becomes of the branch.
+
+use drover_domain::session::{FaultCode, Removal};
+
+use super::*;
+use crate::workspace::work::BranchFate;
+
+const PLAIN: Removal = Removal { keep_branch: false, force_branch: false };
+
+#[tokio::test]
+async fn all_work_comes_back_byte_for_byte() {
+    let yard = Yard::new();
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    let at = |name: &str| site.path.join(name);
+    write(&at("README"), "changed\r\n");
+    fs::remove_file(at("src/a.txt")).unwrap();
+    write(&at("new/deep/file"), [0, 159, 146, 150, b'\n']);
+    write(&at("local.env"), "SECRET=1");
+    write(&at("run.sh"), "#!/bin/sh\n");
+    fs::set_permissions(at("run.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    write(&at("empty"), "");
+    for name in
+        ["sp ace", "new\nline", "quo\"te\\", "-dash", "ümlaut", ".gitmodules~drover", "x~drover", "git~1"]
+    {
+        write(&at(name), name);
+    }
+    write(&site.path.join(OsStr::from_bytes(b"not-utf8-\xff\xfe")), "bytes");
+    std::os::unix::fs::symlink("../outside/\u{1f411}", at("link")).unwrap();
+    std::os::unix::fs::symlink("/etc", at("dirlink")).unwrap();
+    git(&site.path, &["init", "-q", "nested"]);
+    write(&at("nested/inner"), "inner");
+    git(&at("nested"), &["add", "-A"]);
+    git(&at("nested"), &["commit", "-qm", "only here"]);
+    write(&at("target/big.o"), vec![7; 100_000]);
+    let mut before = contents(&site.path);
+    before.retain(|path, _| !path.starts_with("target") && path != Path::new(".git"));
+
+    let work = yard.spaces.look(&site, PLAIN).await.unwrap();
+    assert!(work.is_unsaved());
+    assert_eq!((work.ignored.count, work.regenerable.count, work.regenerable.bytes), (1, 1, 100_000));
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    assert!(!site.path.exists());
+    assert_eq!(kept.trash.len(), 1, "{kept:?}");
+    assert_eq!(kept.branch, None);
+    assert!(kept.reasons.iter().any(|reason| reason.contains("target/")), "{kept:?}");
+    let saved = saved(&yard.repo, &kept.trash[0]);
+    for (path, content) in &before {
+        assert_eq!(saved.get(path), Some(content), "{path:?}");
+    }
+    assert_eq!(saved.len(), before.len());
+    git(&yard.repo, &["fsck", "--strict"]);
+}
+
+#[tokio::test]
+async fn what_is_only_staged_stashed_or_told_to_be_overlooked_is_not_lost() {
+    let yard = Yard::new();
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    write(&site.path.join("README"), "staged only");
+    git(&site.path, &["add", "README"]);
+    write(&site.path.join("README"), "hello\n");
+    let staged = git(&site.path, &["ls-files", "-s", "README"])[7..47].to_owned();
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    let listing = git(&yard.repo, &["ls-tree", "-r", &format!("{}^2", kept.trash[0])]);
+    assert!(listing.contains(&format!("staged/{staged}")) && listing.contains("admin/index"), "{listing}");
+
+    let site = yard.site(2);
+    yard.spaces.create(&site).await.unwrap();
+    git(&site.path, &["update-index", "--assume-unchanged", "README"]);
+    write(&site.path.join("README"), "overlooked");
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    assert_eq!(saved(&yard.repo, &kept.trash[0])[Path::new("README")], ('f', b"overlooked".to_vec()));
+}
+
+#[tokio::test]
+async fn commits_on_no_branch_are_kept_alive() {
+    let yard = Yard::new();
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    git(&site.path, &["checkout", "-q", "--detach"]);
+    git(&site.path, &["commit", "-q", "--allow-empty", "-m", "left behind"]);
+    let left = git(&site.path, &["rev-parse", "HEAD"]);
+    git(&site.path, &["checkout", "-q", &site.branch]);
+    let work = yard.spaces.look(&site, PLAIN).await.unwrap();
+    assert_eq!(work.detached, std::slice::from_ref(&left));
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    git(&yard.repo, &["gc", "-q", "--prune=now"]);
+    git(&yard.repo, &["merge-base", "--is-ancestor", &left, &kept.trash[0]]);
+}
+
+#[tokio::test]
+async fn a_repository_in_the_pointers_place_is_saved_too() {
+    let yard = Yard::new();
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    fs::remove_file(site.path.join(".git")).unwrap();
+    git(&site.path, &["init", "-q", "."]);
+    git(&site.path, &["commit", "-q", "--allow-empty", "-m", "theirs"]);
+    let before = contents(&site.path);
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    assert_eq!(saved(&yard.repo, &kept.trash[0]), before);
+}
+
+#[tokio::test]
+async fn a_workspace_whose_entry_was_pruned_is_saved_whole() {
+    let yard = Yard::new();
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    write(&site.path.join("work"), "x");
+    fs::remove_dir_all(yard.common().join("worktrees")).unwrap();
+    let before = contents(&site.path);
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    assert_eq!(saved(&yard.repo, &kept.trash[0]), before);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_stops_the_removal_before_anything_goes() {
+    let yard = Yard::new();
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    let mut deep = site.path.clone();
+    for _ in 0..420 {
+        deep.push("d");
+    }
+    write(&deep.join("f"), "x");
+    let failure = yard.spaces.remove(&site, PLAIN).await.unwrap_err();
+    assert_eq!(failure.code(), FaultCode::WorkNotSaveable, "{failure}");
+    assert!(deep.join("f").exists());
+    assert_eq!(git(&yard.repo, &["for-each-ref", "refs/drover/trash"]), "");
+}
+
+#[tokio::test]
+async fn a_removal_that_was_killed_goes_on_where_it_was() {
+    for stage in 0..4 {
+        let yard = Yard::new();
+        let before = yard.picture();
+        let site = yard.site(1);
+        yard.spaces.create(&site).await.unwrap();
+        write(&site.path.join("new"), "work");
+        let work = yard.spaces.look(&site, PLAIN).await.unwrap();
+        yard.spaces.save(&site, &work).await.unwrap();
+        if stage >= 1 {
+            fs::rename(&site.path, yard.root.join(format!(".trash-{}", site.mark.session))).unwrap();
+        }
+        if stage == 2 {
+            fs::remove_file(yard.common().join("worktrees/s1/gitdir")).unwrap();
+        }
+        if stage == 3 {
+            yard.spaces.put_away(&site).await.unwrap();
+        }
+        let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+        assert_eq!(kept.trash.len(), 1, "stage {stage}: {kept:?}");
+        let again = yard.spaces.remove(&site, PLAIN).await.unwrap();
+        assert_eq!(again.trash, kept.trash, "stage {stage}");
+        git(&yard.repo, &["update-ref", "-d", &kept.trash[0]]);
+        assert_eq!(yard.picture(), before, "stage {stage}");
+        yard.spaces.delete_put_away(&yard.root).await.unwrap();
+        assert_eq!(fs::read_dir(&yard.root).unwrap().count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn the_branch_meets_the_fate_that_the_preview_told() {
+    let force = Removal { keep_branch: false, force_branch: true };
+    let keep = Removal { keep_branch: true, force_branch: true };
+    type Act = fn(&Yard, &Site);
+    let nothing: Act = |_, _| {};
+    let commit: Act = |_, site| drop(git(&site.path, &["commit", "-q", "--allow-empty", "-m", "work"]));
+    let merge: Act = |yard, site| {
+        git(&site.path, &["commit", "-q", "--allow-empty", "-m", "work"]);
+        git(&yard.repo, &["merge", "-q", "--no-ff", "-m", "merged", &site.branch]);
+    };
+    let push: Act = |yard, site| {
+        git(&site.path, &["commit", "-q", "--allow-empty", "-m", "work"]);
+        git(&yard.repo, &["update-ref", "refs/remotes/origin/x", &site.branch]);
+        git(&yard.repo, &["config", &format!("branch.{}.remote", site.branch), "origin"]);
+    };
+    let table = [
+        (nothing, PLAIN, BranchFate::DeletedAtBase),
+        (nothing, keep, BranchFate::KeptAsAsked),
+        (commit, PLAIN, BranchFate::KeptUnmerged { commits: 1 }),
+        (commit, force, BranchFate::DeletedSaved { commits: 1 }),
+        (commit, keep, BranchFate::KeptAsAsked),
+        (merge, PLAIN, BranchFate::DeletedMerged),
+        (push, PLAIN, BranchFate::DeletedMerged),
+    ];
+    for (act, removal, fate) in table {
+        let yard = Yard::new();
+        let site = yard.site(1);
+        yard.spaces.create(&site).await.unwrap();
+        act(&yard, &site);
+        let tip = git(&site.path, &["rev-parse", "HEAD"]);
+        let work = yard.spaces.look(&site, removal).await.unwrap();
+        assert_eq!(work.branch, fate);
+        assert!(!work.is_unsaved(), "{work:?}");
+        let kept = yard.spaces.remove(&site, removal).await.unwrap();
+        let there = !git(&yard.repo, &["for-each-ref", &site.branch_reference()]).is_empty();
+        assert_eq!((there, kept.branch.is_some()), (fate.keeps(), fate.keeps()), "{fate:?}");
+        if matches!(fate, BranchFate::DeletedSaved { .. }) {
+            assert_eq!(git(&yard.repo, &["rev-parse", &kept.trash[0]]), tip);
+        }
+        assert_eq!(git(&yard.repo, &["for-each-ref", "refs/drover/base"]), "");
+        assert!(!fs::read_to_string(yard.common().join("config")).unwrap().contains("drover/"));
+    }
+}

@@ -1,0 +1,162 @@
+//! Walks a workspace's files as they are, without following any symbolic link, also not one that is put in the way
+//! while it walks: every directory is opened from its parent. It changes nothing.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
+
+/// One thing below the root.
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    /// From the root, without a leading slash.
+    pub path: &'a [u8],
+    /// The permission bits.
+    pub mode: u32,
+    pub kind: Kind,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// The file is open unless the walk only measures.
+    File {
+        file: Option<File>,
+        size: u64,
+    },
+    Link {
+        target: Vec<u8>,
+    },
+    /// Told after what is in it.
+    Directory {
+        is_empty: bool,
+    },
+    /// A socket, a pipe, a device: nothing of it can be saved.
+    Other,
+}
+
+/// A walk that could not go on, and where.
+#[derive(Debug)]
+pub(super) struct Broken {
+    pub path: PathBuf,
+    pub error: io::Error,
+}
+
+type Visit<'v> = dyn FnMut(Found<'_>) -> io::Result<()> + 'v;
+
+struct Walk<'v> {
+    skip: &'v dyn Fn(&[u8]) -> bool,
+    visit: &'v mut Visit<'v>,
+    path: Vec<u8>,
+    opens: bool,
+}
+
+/// Deeper than this nothing is saved: each level costs an open file.
+const DEEPEST: usize = 400;
+
+/// Tells `visit` of everything below `root` that is not skipped (with all below it), in the order of names.
+pub(super) fn walk<'v>(
+    root: &Path,
+    skip: &'v dyn Fn(&[u8]) -> bool,
+    visit: &'v mut Visit<'v>,
+) -> Result<(), Broken> {
+    Walk { skip, visit, path: vec![], opens: true }.start(root)
+}
+
+/// The same without opening the files.
+pub(super) fn manifest_walk<'v>(
+    root: &Path,
+    skip: &'v dyn Fn(&[u8]) -> bool,
+    visit: &'v mut Visit<'v>,
+) -> Result<(), Broken> {
+    Walk { skip, visit, path: vec![], opens: false }.start(root)
+}
+
+/// How many bytes are below `root`, and how many files, looking at no more than `most`; the flag: that was all.
+pub(super) fn measure(root: &Path, most: u64) -> (u64, u64, bool) {
+    let (mut bytes, mut files) = (0, 0);
+    let mut count = |found: Found<'_>| {
+        if files >= most {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        if let Kind::File { size, .. } = found.kind {
+            bytes += size;
+        }
+        files += 1;
+        Ok(())
+    };
+    let is_all = Walk { skip: &|_| false, visit: &mut count, path: vec![], opens: false }.start(root).is_ok();
+    (bytes, files, is_all)
+}
+
+impl Walk<'_> {
+    fn start(&mut self, root: &Path) -> Result<(), Broken> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+        let opened = openat(CWD, root, flags, Mode::empty()).map_err(io::Error::from);
+        opened.and_then(|directory| self.directory(&directory, 0)).map(drop).map_err(|error| {
+            let below = PathBuf::from(String::from_utf8_lossy(&self.path).into_owned());
+            Broken { path: root.join(below), error }
+        })
+    }
+
+    /// Whether there was nothing in it.
+    fn directory(&mut self, directory: &OwnedFd, depth: usize) -> io::Result<bool> {
+        if depth > DEEPEST {
+            return Err(io::Error::other(format!("directories lie deeper than {DEEPEST} levels")));
+        }
+        let mut names = Vec::new();
+        for item in Dir::read_from(directory)? {
+            let item = item?;
+            let name = item.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        for name in &names {
+            let length = self.path.len();
+            if length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(name);
+            if !(self.skip)(&self.path) {
+                self.item(directory, name, depth)?;
+            }
+            self.path.truncate(length);
+        }
+        Ok(names.is_empty())
+    }
+
+    fn item(&mut self, parent: &OwnedFd, name: &[u8], depth: usize) -> io::Result<()> {
+        let seen = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let mode = seen.st_mode & 0o7777;
+        let kind = match FileType::from_raw_mode(seen.st_mode) {
+            FileType::Directory => {
+                let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+                let opened = openat(parent, name, flags, Mode::empty())?;
+                Kind::Directory { is_empty: self.directory(&opened, depth + 1)? }
+            }
+            FileType::Symlink => Kind::Link { target: readlinkat(parent, name, Vec::new())?.into_bytes() },
+            FileType::RegularFile if self.opens => open(parent, name)?,
+            FileType::RegularFile => Kind::File { file: None, size: size(&seen) },
+            _ => Kind::Other,
+        };
+        (self.visit)(Found { path: &self.path, mode, kind })
+    }
+}
+
+fn open(parent: &OwnedFd, name: &[u8]) -> io::Result<Kind> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+    let opened = openat(parent, name, flags, Mode::empty())?;
+    let seen = fstat(&opened)?;
+    // It may have become something else since it was looked at.
+    if FileType::from_raw_mode(seen.st_mode) != FileType::RegularFile {
+        return Ok(Kind::Other);
+    }
+    Ok(Kind::File { file: Some(File::from(opened)), size: size(&seen) })
+}
+
+fn size(seen: &Stat) -> u64 {
+    u64::try_from(seen.st_size).unwrap_or(0)
+}

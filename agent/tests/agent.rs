@@ -1,0 +1,16 @@
+//! What an agent does to a machine, with real processes: the supervisor of runs, the runtime and the logs.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+#[path = "agent/ending.rs"]
+mod ending;
+#[path = "agent/logs.rs"]
+mod logs;
+#[path = "agent/machine.rs"]
+mod machine;
+#[path = "agent/running.rs"]
+mod running;
+#[path = "agent/runs.rs"]
+mod runs;
+#[path = "agent/surviving.rs"]
+mod surviving;
