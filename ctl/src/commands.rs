@@ -1,0 +1,135 @@
+//! One file per command: each reads its arguments, asks the API, and prints. What they share is the invocation: the
+//! global options, the output, the clock.
+
+mod completion;
+mod context;
+#[cfg(feature = "dev")]
+pub mod dev;
+mod diff;
+mod events;
+mod get;
+mod health;
+mod hold;
+mod logs;
+mod node;
+mod ps;
+mod release;
+mod rm;
+mod run;
+mod start;
+mod stop;
+mod watch;
+mod whoami;
+
+use drover_daemon::clock::Clock;
+use tokio::signal::ctrl_c;
+
+use crate::cli::{Command, Global};
+use crate::client::Client;
+use crate::context::{Target, project};
+use crate::error::{Exit, Failure};
+use crate::output::Output;
+
+/// What every command is given.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    pub global: Global,
+    pub out: Output,
+    pub clock: Clock,
+}
+
+impl Invocation {
+    pub fn new(global: Global) -> Self {
+        let clock = Clock::system();
+        Self { out: Output::new(&global, &clock), global, clock }
+    }
+
+    /// A connection to the controller that the options and the contexts name.
+    pub async fn client(&self) -> Result<Client, Failure> {
+        Client::connect(&Target::find(&self.global)?).await
+    }
+
+    /// The project that plain names belong to; empty: the default one.
+    pub fn project(&self) -> Result<String, Failure> {
+        Ok(project(&self.global)?.unwrap_or_default())
+    }
+}
+
+/// Whether the command is a controller and an agent itself.
+pub fn serves(command: &Command) -> bool {
+    match command {
+        #[cfg(feature = "dev")]
+        Command::Dev(_) => true,
+        _ => false,
+    }
+}
+
+/// Carries the command out. The answer is the exit code.
+pub async fn obey(invocation: &Invocation, command: Command) -> Result<u8, Failure> {
+    if minds_interrupts(&command) {
+        return dispatch(invocation, command).await;
+    }
+    tokio::select! {
+        result = dispatch(invocation, command) => result,
+        _ = ctrl_c() => Ok(Exit::Interrupted.code()),
+    }
+}
+
+/// Whether the command itself decides what Ctrl-C means.
+fn minds_interrupts(command: &Command) -> bool {
+    matches!(command, Command::Run(_)) || serves(command)
+}
+
+async fn dispatch(invocation: &Invocation, command: Command) -> Result<u8, Failure> {
+    match command {
+        #[cfg(feature = "dev")]
+        Command::Dev(args) => dev::dev(invocation, args).await,
+        Command::Run(args) => run::run(invocation, *args).await,
+        Command::Ps(args) => ps::ps(invocation, args).await,
+        Command::Get(args) => get::get(invocation, args).await,
+        Command::Watch(args) => watch::watch(invocation, args).await,
+        Command::Logs(args) => logs::logs(invocation, args).await,
+        Command::Diff(args) => diff::diff(invocation, args).await,
+        Command::Start(args) => start::start(invocation, args).await,
+        Command::Stop(args) => stop::stop(invocation, args).await,
+        Command::Hold(args) => hold::hold(invocation, args).await,
+        Command::Release(args) => release::release(invocation, args).await,
+        Command::Rm(args) => rm::rm(invocation, args).await,
+        Command::Node(command) => node::node(invocation, command).await,
+        Command::Health(args) => health::health(invocation, args).await,
+        Command::Events(args) => events::events(invocation, args).await,
+        Command::Whoami => whoami::whoami(invocation).await,
+        Command::Context(command) => context::context(invocation, command),
+        Command::Completion(args) => completion::completion(args),
+    }
+}
+
+/// The command's name, for the trace.
+pub fn name(command: &Command) -> &'static str {
+    match command {
+        #[cfg(feature = "dev")]
+        Command::Dev(_) => "dev",
+        Command::Run(_) => "run",
+        Command::Ps(_) => "ps",
+        Command::Get(_) => "get",
+        Command::Watch(_) => "watch",
+        Command::Logs(_) => "logs",
+        Command::Diff(_) => "diff",
+        Command::Start(_) => "start",
+        Command::Stop(_) => "stop",
+        Command::Hold(_) => "hold",
+        Command::Release(_) => "release",
+        Command::Rm(_) => "rm",
+        Command::Node(_) => "node",
+        Command::Health(_) => "health",
+        Command::Events(_) => "events",
+        Command::Whoami => "whoami",
+        Command::Context(_) => "context",
+        Command::Completion(_) => "completion",
+    }
+}
+
+/// A message of the API that must be there.
+fn present<T>(part: Option<T>, what: &str) -> Result<T, Failure> {
+    part.ok_or_else(|| Failure::new(Exit::Failed, format!("the controller's answer has no {what}")))
+}

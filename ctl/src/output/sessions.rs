@@ -1,0 +1,504 @@
+//! Sessions, their runs, and what a removal would do, for people.
+
+use anstyle::Style;
+use drover_proto::convert::run::outcome_from;
+use drover_proto::v1::{
+    BranchFate, ListSessionsResponse, PathSample, RemovalPreview, Run, RunHandle, Session, SessionState,
+    SessionWanted, run_handle::Handle,
+};
+
+use super::table::{Row, facts, table};
+use super::times::{age, between, bytes, count, length, short, since, stamp};
+use super::{BAD, BUSY, FAINT, GOOD, Look, View};
+
+impl View for ListSessionsResponse {
+    const KIND: &'static str = "drover.v1.ListSessionsResponse";
+
+    fn show(&self, look: &Look) -> String {
+        let header: &[&str] = if look.wide {
+            &[
+                "NAME",
+                "STATE",
+                "NODE",
+                "AGE",
+                "DETAIL",
+                "ID",
+                "OWNER",
+                "RUNS",
+                "REPOSITORY",
+                "BRANCH",
+                "COMMAND",
+            ]
+        } else {
+            &["NAME", "STATE", "NODE", "AGE", "DETAIL"]
+        };
+        let rows: Vec<Row> = self.sessions.iter().map(|session| row(session, look)).collect();
+        table(look, header, &rows)
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.sessions.iter().map(title).collect()
+    }
+}
+
+impl View for Session {
+    const KIND: &'static str = "drover.v1.Session";
+
+    fn show(&self, look: &Look) -> String {
+        let spec = self.spec.clone().unwrap_or_default();
+        let base = self.workspace.as_ref().map(|workspace| workspace.base_commit.clone()).unwrap_or_default();
+        let workspace = self.workspace.as_ref();
+        let mut list = vec![
+            ("name", title(self)),
+            ("id", self.id.clone()),
+            ("state", state_line(self, look)),
+            ("node", node(self)),
+            ("owner", self.owner.clone()),
+            ("created", created(self, look)),
+            ("repository", spec.repository.clone()),
+            (
+                "base",
+                [spec.base.clone(), base].map(|text| text.trim().to_owned()).join(" ").trim().to_owned(),
+            ),
+            ("branch", workspace.map(|workspace| workspace.branch.clone()).unwrap_or_default()),
+            ("workspace", workspace.map(|workspace| workspace.path.clone()).unwrap_or_default()),
+            ("command", command_line(&spec.command)),
+            ("hold", hold(self)),
+            ("run", self.current_run.as_ref().map(|run| run_line(run, look)).unwrap_or_default()),
+            ("last run", self.last_run.as_ref().map(|run| run_line(run, look)).unwrap_or_default()),
+            ("fault", fault(self)),
+            ("kept", kept(self)),
+        ];
+        if look.wide {
+            list.extend(spec_facts(self));
+        }
+        list.push(("conditions", conditions(self, look)));
+        facts(look, &list)
+    }
+
+    fn names(&self) -> Vec<String> {
+        vec![title(self)]
+    }
+}
+
+/// `name`, or `project/name` outside of the default project: what a command may be given.
+pub fn title(session: &Session) -> String {
+    if session.project.is_empty() || session.project == "default" {
+        session.name.clone()
+    } else {
+        format!("{}/{}", session.project, session.name)
+    }
+}
+
+/// The state in one word.
+pub fn state(session: &Session) -> String {
+    word(session.state().as_str_name(), "SESSION_STATE_")
+}
+
+/// A value of an enum without its type, as people say it.
+pub fn word(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
+}
+
+/// One line about a session that changed.
+pub fn changed(session: &Session, look: &Look) -> String {
+    let detail = super::sanitise::line(&detail(session, look)).into_owned();
+    let state = look.paint(style(session.state()), &state(session));
+    let title = super::sanitise::line(&title(session)).into_owned();
+    format!("{}  {title}  {state}  {detail}", session.state_time.as_ref().map(stamp).unwrap_or_default())
+}
+
+/// What there is to say about the state, in a few words.
+pub fn detail(session: &Session, look: &Look) -> String {
+    match session.state() {
+        SessionState::Unspecified => String::new(),
+        SessionState::Queued if !session.wait_reason.is_empty() => session.wait_reason.clone(),
+        SessionState::Queued => hold(session),
+        SessionState::Creating | SessionState::Cleaning => progress(session),
+        SessionState::Ready => match &session.last_run {
+            Some(run) => format!("{}{}", outcome(run), ago(run, look)),
+            None => "has not run yet".to_owned(),
+        },
+        SessionState::Running => running(session, look),
+        SessionState::Cleaned => kept(session).replace('\n', ", "),
+        SessionState::Error => fault(session).lines().next().unwrap_or_default().to_owned(),
+        SessionState::Orphaned => session.orphan_evidence.clone(),
+    }
+}
+
+/// How a run ended, in one word.
+pub fn outcome(run: &Run) -> String {
+    outcome_from(run)
+        .map_or_else(|_| word(run.outcome().as_str_name(), "RUN_OUTCOME_"), |outcome| outcome.to_string())
+}
+
+/// A command as one could type it.
+pub fn command_line(words: &[String]) -> String {
+    let quoted = |word: &String| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@%+".contains(c);
+        if !word.is_empty() && word.chars().all(plain) {
+            word.clone()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
+/// What a removal would find and do, line by line.
+pub fn preview(preview: &RemovalPreview) -> Vec<String> {
+    let mut lines = Vec::new();
+    if preview.stops_run {
+        lines.push("its run would be stopped".to_owned());
+    }
+    let saved = [
+        ("changed", "saved", &preview.changed),
+        ("untracked", "saved", &preview.untracked),
+        ("ignored", "saved", &preview.ignored),
+        ("ignored", "not saved: they can be made again", &preview.regenerable),
+    ];
+    lines.extend(saved.iter().filter_map(|(kind, fate, sample)| sampled(kind, fate, sample.as_ref()?)));
+    if preview.unmerged_commits > 0 {
+        lines.push(format!(
+            "{} on no other branch",
+            count(preview.unmerged_commits.into(), "commit", "commits")
+        ));
+    }
+    let branch = &preview.branch;
+    lines.extend(match preview.branch_fate() {
+        BranchFate::Unspecified | BranchFate::Absent => None,
+        BranchFate::Deleted => {
+            Some(format!("branch {branch}: merged or still at its base, would be deleted"))
+        }
+        BranchFate::KeptUnmerged => Some(format!("branch {branch}: has commits of its own, would be kept")),
+        BranchFate::KeptAsked => Some(format!("branch {branch}: would be kept, as asked")),
+        BranchFate::SavedAndDeleted => {
+            Some(format!("branch {branch}: its commits would be saved, then it is deleted"))
+        }
+    });
+    if !preview.has_workspace {
+        lines.push("it has no workspace".to_owned());
+    }
+    lines
+}
+
+/// What a removal left behind.
+pub fn kept(session: &Session) -> String {
+    let Some(kept) = &session.kept else { return String::new() };
+    let branch = (!kept.branch.is_empty()).then(|| format!("branch {}", kept.branch));
+    let trash = kept.trash.iter().map(|reference| format!("saved work {reference}"));
+    let mut lines: Vec<String> = branch.into_iter().chain(trash).collect();
+    for (line, reason) in lines.iter_mut().zip(&kept.reasons) {
+        line.push_str(&format!(" ({reason})"));
+    }
+    lines.join("\n")
+}
+
+fn sampled(kind: &str, fate: &str, sample: &PathSample) -> Option<String> {
+    if sample.count == 0 {
+        return None;
+    }
+    let named = sample.paths.join(", ");
+    let more = if sample.count > sample.paths.len() as u64 { ", …" } else { "" };
+    let files = count(sample.count, "file", "files");
+    Some(format!("{kind}, {fate}: {files}, {} ({named}{more})", bytes(sample.bytes)))
+}
+
+fn row(session: &Session, look: &Look) -> Row {
+    let mut cells = vec![
+        title(session),
+        state(session),
+        node(session),
+        age(look.now, session.create_time.as_ref()),
+        detail(session, look),
+    ];
+    if look.wide {
+        let spec = session.spec.clone().unwrap_or_default();
+        cells.extend([
+            session.id.clone(),
+            session.owner.clone(),
+            session.runs.to_string(),
+            spec.repository,
+            session.workspace.as_ref().map(|workspace| workspace.branch.clone()).unwrap_or_default(),
+            command_line(&spec.command),
+        ]);
+    }
+    Row { cells, style: style(session.state()) }
+}
+
+fn style(state: SessionState) -> Style {
+    match state {
+        SessionState::Error | SessionState::Orphaned => BAD,
+        SessionState::Queued | SessionState::Creating | SessionState::Cleaning => BUSY,
+        SessionState::Running => GOOD,
+        SessionState::Cleaned => FAINT,
+        SessionState::Unspecified | SessionState::Ready => Style::new(),
+    }
+}
+
+fn node(session: &Session) -> String {
+    match &session.placement {
+        Some(placement) if placement.node.is_empty() => placement.node_id.clone(),
+        Some(placement) => placement.node.clone(),
+        None => String::new(),
+    }
+}
+
+fn created(session: &Session, look: &Look) -> String {
+    let stamped = session.create_time.as_ref();
+    stamped
+        .map(|at| format!("{} ago, {} (controller's clock)", short(since(look.now, at)), stamp(at)))
+        .unwrap_or_default()
+}
+
+fn state_line(session: &Session, look: &Look) -> String {
+    let since = age(look.now, session.state_time.as_ref());
+    let wanted = word(session.wanted().as_str_name(), "SESSION_WANTED_");
+    let state_word = state(session);
+    let wanted = match session.wanted() {
+        SessionWanted::Unspecified => String::new(),
+        _ if wanted == state_word => String::new(),
+        _ => format!(" (wanted: {wanted})"),
+    };
+    let detail = match session.state() {
+        SessionState::Queued | SessionState::Creating | SessionState::Cleaning | SessionState::Orphaned => {
+            detail(session, look)
+        }
+        _ => String::new(),
+    };
+    let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+    format!("{state_word} for {since}{detail}{wanted}")
+}
+
+fn hold(session: &Session) -> String {
+    let Some(hold) = &session.hold else { return String::new() };
+    let until = hold
+        .until_time
+        .as_ref()
+        .map_or("until it is released".to_owned(), |at| format!("until {}", stamp(at)));
+    if hold.reason.is_empty() { format!("held {until}") } else { format!("held {until}: {}", hold.reason) }
+}
+
+fn progress(session: &Session) -> String {
+    let text = |step: u32, steps: u32, name: &str| format!("step {step} of {steps}: {name}");
+    session.progress.as_ref().map(|it| text(it.step, it.steps, &it.name)).unwrap_or_default()
+}
+
+fn running(session: &Session, look: &Look) -> String {
+    let run = session.current_run.clone().unwrap_or_default();
+    let since = age(look.now, run.start_time.as_ref());
+    let unseen = session.conditions.iter().any(|condition| {
+        condition.r#type == "NodeReachable" && condition.status() != drover_proto::v1::ConditionStatus::True
+    });
+    format!("for {since}{}", if unseen { ", when its node was last heard" } else { "" })
+}
+
+fn ago(run: &Run, look: &Look) -> String {
+    run.end_time.as_ref().map(|at| format!(" {} ago", short(since(look.now, at)))).unwrap_or_default()
+}
+
+fn run_line(run: &Run, look: &Look) -> String {
+    let mut parts = vec![format!("#{}", run.ordinal)];
+    match (&run.start_time, &run.end_time) {
+        (Some(start), Some(end)) => {
+            parts.push(format!("{} after {}", outcome(run), short(between(start, end))));
+            parts.push(format!("ended {} (node's clock)", stamp(end)));
+        }
+        (Some(start), None) => parts.push(format!("runs for {}", short(since(look.now, start)))),
+        (None, Some(_)) => parts.push(format!("{} before it started", outcome(run))),
+        (None, None) => parts.push("ordered".to_owned()),
+    }
+    parts.extend(run.handle.as_ref().and_then(handle));
+    parts.extend(
+        run.deadline.as_ref().filter(|_| run.end_time.is_none()).map(|at| format!("until {}", stamp(at))),
+    );
+    if let Some(usage) = &run.usage {
+        parts.extend(usage.peak_memory_bytes.map(|peak| format!("peak {}", bytes(peak))));
+        parts.extend(usage.cpu_time.as_ref().map(|time| format!("cpu {}", length(time))));
+    }
+    parts.push(run.id.clone());
+    parts.join(", ")
+}
+
+fn handle(handle: &RunHandle) -> Option<String> {
+    Some(match handle.handle.as_ref()? {
+        Handle::Pid(pid) => format!("pid {pid}"),
+        Handle::TmuxName(name) => format!("tmux {name}"),
+        Handle::ContainerId(id) => format!("container {id}"),
+    })
+}
+
+fn fault(session: &Session) -> String {
+    let Some(fault) = &session.fault else { return String::new() };
+    let step = if fault.step.is_empty() { String::new() } else { format!(" (at: {})", fault.step) };
+    let hint = if fault.hint.is_empty() { String::new() } else { format!("\nnext: {}", fault.hint) };
+    format!("{}: {}{step}{hint}", fault.code, fault.text)
+}
+
+fn conditions(session: &Session, look: &Look) -> String {
+    let line = |condition: &drover_proto::v1::Condition| {
+        let status = word(condition.status().as_str_name(), "CONDITION_STATUS_");
+        let since = age(look.now, condition.change_time.as_ref());
+        format!("{} {status} for {since} ({})", condition.r#type, condition.reason)
+    };
+    session.conditions.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn spec_facts(session: &Session) -> Vec<(&'static str, String)> {
+    let spec = session.spec.clone().unwrap_or_default();
+    let pairs = |map: &std::collections::BTreeMap<String, String>| {
+        map.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join("\n")
+    };
+    let limit = |limit: &Option<prost_types::Duration>| limit.as_ref().map(length).unwrap_or_default();
+    vec![
+        ("environment", pairs(&spec.env)),
+        ("secrets", spec.secret_names.join(" ")),
+        ("labels", pairs(&spec.labels)),
+        ("node selector", pairs(&spec.node_selector)),
+        ("timeout", limit(&spec.timeout)),
+        ("idle timeout", limit(&spec.idle_timeout)),
+        ("stop grace", limit(&spec.stop_grace)),
+        ("queue timeout", limit(&spec.queue_timeout)),
+        ("run as", spec.run_as.clone()),
+        ("revision", session.revision.to_string()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use drover_proto::v1::{Fault, Kept, Placement, RunOutcome, SessionSpec, Workspace};
+    use prost_types::Timestamp;
+
+    use super::*;
+
+    const NOW: Look = Look { wide: false, colour: false, now: 1_795_514_400_000 };
+
+    fn at(seconds_ago: i64) -> Option<Timestamp> {
+        Some(Timestamp { seconds: 1_795_514_400 - seconds_ago, nanos: 0 })
+    }
+
+    fn session(name: &str, state: SessionState) -> Session {
+        Session {
+            id: "ses_abcdefgh23456777".into(),
+            name: name.into(),
+            project: "default".into(),
+            owner: "operator".into(),
+            state: state.into(),
+            create_time: at(300),
+            state_time: at(100),
+            spec: Some(SessionSpec {
+                repository: "/home/me/app".into(),
+                command: vec!["sh".into(), "-c".into(), "echo it's".into()],
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    fn all() -> Vec<Session> {
+        let placed = |session| Session {
+            placement: Some(Placement { node: "build-1".into(), ..Default::default() }),
+            ..session
+        };
+        let run = Run {
+            ordinal: 2,
+            start_time: at(200),
+            end_time: at(80),
+            outcome: RunOutcome::Failed.into(),
+            exit_code: Some(3),
+            ..Default::default()
+        };
+        vec![
+            Session { wait_reason: "no node is free".into(), ..session("waits", SessionState::Queued) },
+            placed(Session {
+                current_run: Some(Run { start_time: at(90), ..Default::default() }),
+                ..session("runs", SessionState::Running)
+            }),
+            placed(Session {
+                last_run: Some(run),
+                project: "web".into(),
+                workspace: Some(Workspace {
+                    path: "/w/done".into(),
+                    branch: "drover/web.done".into(),
+                    base_commit: "c0ffee".into(),
+                }),
+                ..session("done", SessionState::Ready)
+            }),
+            Session {
+                fault: Some(Fault {
+                    code: "DISK_FULL".into(),
+                    text: "no space".into(),
+                    hint: "make room".into(),
+                    step: "checkout".into(),
+                    retryable: true,
+                }),
+                ..session("broken", SessionState::Error)
+            },
+            Session {
+                kept: Some(Kept {
+                    branch: "drover/gone".into(),
+                    trash: vec!["refs/x".into()],
+                    reasons: vec!["unmerged".into()],
+                }),
+                ..session("gone", SessionState::Cleaned)
+            },
+        ]
+    }
+
+    #[test]
+    fn a_list_says_for_every_state_what_matters() {
+        let list = ListSessionsResponse { sessions: all(), ..Default::default() };
+        insta::assert_snapshot!(list.show(&NOW), @r"
+        NAME      STATE    NODE     AGE  DETAIL
+        waits     queued   -        5m   no node is free
+        runs      running  build-1  5m   for 1m30s
+        web/done  ready    build-1  5m   failed(3) 1m20s ago
+        broken    error    -        5m   DISK_FULL: no space (at: checkout)
+        gone      cleaned  -        5m   branch drover/gone (unmerged), saved work refs/x
+        ");
+        assert_eq!(list.names(), ["waits", "runs", "web/done", "broken", "gone"]);
+    }
+
+    #[test]
+    fn one_session_is_shown_with_all_that_is_known() {
+        insta::assert_snapshot!(all()[2].show(&NOW), @r"
+        name        web/done
+        id          ses_abcdefgh23456777
+        state       ready for 1m40s
+        node        build-1
+        owner       operator
+        created     5m ago, 2026-11-24T09:55:00Z (controller's clock)
+        repository  /home/me/app
+        base        c0ffee
+        branch      drover/web.done
+        workspace   /w/done
+        command     sh -c 'echo it'\''s'
+        last run    #2, failed(3) after 2m, ended 2026-11-24T09:58:40Z (node's clock),
+        ");
+    }
+
+    #[test]
+    fn a_preview_names_what_would_be_saved_and_what_becomes_of_the_branch() {
+        let sample = |paths: &[&str], count| {
+            Some(PathSample { paths: paths.iter().map(ToString::to_string).collect(), count, bytes: 2048 })
+        };
+        let found = RemovalPreview {
+            has_workspace: true,
+            changed: sample(&["a.txt"], 1),
+            untracked: sample(&["b", "c"], 7),
+            unmerged_commits: 1,
+            branch: "drover/x".into(),
+            branch_fate: BranchFate::KeptUnmerged.into(),
+            saves_work: true,
+            stops_run: true,
+            ..Default::default()
+        };
+        insta::assert_snapshot!(preview(&found).join("\n"), @r"
+        its run would be stopped
+        changed, saved: 1 file, 2.0 KiB (a.txt)
+        untracked, saved: 7 files, 2.0 KiB (b, c, …)
+        1 commit on no other branch
+        branch drover/x: has commits of its own, would be kept
+        ");
+    }
+}

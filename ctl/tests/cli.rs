@@ -1,0 +1,12 @@
+//! The real binary, as people and scripts use it: what it prints, where, and how it ends. Every test has a home of its
+//! own; nothing outside of it is read or changed.
+
+#![allow(clippy::unwrap_used, unreachable_pub, reason = "a test may fail by panicking, and is no library")]
+
+#[cfg(feature = "dev")]
+#[path = "cli/dev.rs"]
+mod dev;
+#[path = "cli/offline.rs"]
+mod offline;
+#[path = "cli/world.rs"]
+mod world;
