@@ -1,0 +1,10 @@
+//! What system tests and measurements stand on: repositories, clusters in this process and of real programs, clients, and
+//! patience. Everything lives in temporary directories and ends with its value; nothing else is touched.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
+pub mod client;
+pub mod cluster;
+pub mod patience;
+pub mod programs;
+pub mod repository;

@@ -1,0 +1,51 @@
+//! Repositories to work on, made with the git that is there.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A repository in a directory of its own.
+#[derive(Debug)]
+pub struct Repository {
+    _directory: tempfile::TempDir,
+    pub path: PathBuf,
+}
+
+impl Default for Repository {
+    fn default() -> Self {
+        Self::with_files(3)
+    }
+}
+
+impl Repository {
+    /// One commit with so many files, in directories of a hundred.
+    pub fn with_files(count: usize) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap().join("repository");
+        std::fs::create_dir(&path).unwrap();
+        git(&path, &["init", "-q", "-b", "main"]);
+        for (key, value) in
+            [("user.name", "A Tester"), ("user.email", "tester@example.org"), ("gc.auto", "0")]
+        {
+            git(&path, &["config", key, value]);
+        }
+        for number in 0..count {
+            let folder = path.join(format!("d{}", number / 100));
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join(format!("f{number}.txt")), format!("file {number}\n")).unwrap();
+        }
+        git(&path, &["add", "-A"]);
+        git(&path, &["commit", "-qm", "first"]);
+        Self { _directory: directory, path }
+    }
+
+    pub fn git(&self, arguments: &[&str]) -> String {
+        git(&self.path, arguments)
+    }
+}
+
+/// Runs git and gives what it printed.
+pub fn git(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git").current_dir(directory).args(arguments).output().unwrap();
+    assert!(output.status.success(), "git {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
