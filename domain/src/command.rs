@@ -29,6 +29,8 @@ pub enum Wish {
     },
     StopSession {
         session: SessionId,
+        /// How long its run has to end by itself. None: as its spec says.
+        grace: Option<Duration>,
     },
     DeleteSession {
         session: SessionId,

@@ -3,11 +3,12 @@
 //! assignment nothing is ever stopped or removed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::fence::{Against, Fence};
 use crate::id::SessionId;
 use crate::name::Name;
-use crate::session::{Order, Queue, Removal, Session, State, Wanted, Workspace};
+use crate::session::{Halt, Order, Queue, Removal, Session, State, Wanted, Workspace};
 use crate::spec::{Secrets, Spec};
 
 /// What a node should be doing for one session: state, not a command.
@@ -26,6 +27,8 @@ pub struct Assignment {
     /// What the node reported of it before; it survives the loss of a ledger.
     pub workspace: Option<Workspace>,
     pub target: Target,
+    /// How a run that is to be stopped ends.
+    pub halt: Option<Halt>,
     pub trace: Option<Box<str>>,
 }
 
@@ -39,6 +42,19 @@ pub enum Target {
     Running { order: Order },
     /// Have nothing but what must be kept.
     Cleaned { removal: Removal, stop: Option<Order> },
+}
+
+impl Assignment {
+    /// How long a run has to end by itself once it is told to.
+    pub fn grace(&self) -> Duration {
+        let ordered = self.halt.as_ref().and_then(|halt| halt.grace);
+        ordered.unwrap_or_else(|| self.spec.limits.stop_grace())
+    }
+
+    /// Who ordered that its run ends; nobody, if it has to go for another one.
+    pub fn halted_by(&self) -> &str {
+        self.halt.as_ref().map_or("controller", |halt| &halt.by)
+    }
 }
 
 impl Target {
@@ -216,6 +232,7 @@ mod tests {
             branch: "drover/a".into(),
             workspace: None,
             target,
+            halt: None,
             trace: None,
         }
     }

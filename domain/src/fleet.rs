@@ -293,6 +293,7 @@ impl Fleet {
             branch: session.branch().into(),
             workspace: session.workspace.clone(),
             target: Target::of(session)?,
+            halt: session.halt.clone(),
             trace: session.trace.clone(),
         })
     }

@@ -26,6 +26,8 @@ pub struct Session {
     /// Grows with each placement.
     pub epoch: u64,
     pub wanted: Wanted,
+    /// How its run is to be ended, until it is started again.
+    pub halt: Option<Halt>,
     pub hold: Option<Hold>,
     pub state: State,
     /// When it entered the kind of state that it is in.
@@ -55,6 +57,14 @@ pub struct Removal {
     pub keep_branch: bool,
     /// Delete an unmerged branch too, after its tip went to the trash.
     pub force_branch: bool,
+}
+
+/// Who ordered that a run ends, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Halt {
+    pub by: Box<str>,
+    /// How long it has to end by itself. None: as its spec says.
+    pub grace: Option<Duration>,
 }
 
 /// Why and until when nothing is started.

@@ -51,6 +51,7 @@ pub struct Limits {
 
 impl Limits {
     pub const STOP_GRACE: Duration = Duration::from_secs(10);
+    pub const LONGEST_GRACE: Duration = Duration::from_secs(3600);
 
     pub fn stop_grace(&self) -> Duration {
         self.stop_grace.unwrap_or(Self::STOP_GRACE)
@@ -214,7 +215,7 @@ impl Problems {
                 );
             }
         }
-        if limits.stop_grace.is_some_and(|grace| grace > Duration::from_secs(3600)) {
+        if limits.stop_grace.is_some_and(|grace| grace > Limits::LONGEST_GRACE) {
             self.add("stop_grace", "is longer than an hour");
         }
         if limits.log_bytes.is_some_and(|bytes| bytes < 64 * 1024) {

@@ -51,7 +51,7 @@ impl Tender {
                 let ended = Ended {
                     started: None,
                     ended: self.now(),
-                    outcome: Outcome::Stopped(assignment.owner.clone()),
+                    outcome: Outcome::Stopped(assignment.halted_by().into()),
                     usage: Usage::default(),
                 };
                 Ok(self.run_ended(order, ended).await?)
@@ -136,9 +136,14 @@ impl Tender {
     }
 
     async fn stop_run(&mut self, assignment: &Arc<Assignment>, order: Order) -> Result<(), Pause> {
-        let home = &self.converge.means().home;
-        let grace = assignment.spec.limits.stop_grace();
-        match home.runs.stop(self.session, order, Stop { grace, by: &assignment.owner }).await {
+        let runs = self.converge.means().home.runs.clone();
+        let how = Stop { grace: assignment.grace(), by: assignment.halted_by() };
+        let stopped = tokio::select! {
+            stopped = runs.stop(self.session, order, how) => stopped,
+            // Maybe with another grace: then it is asked again, and goes on from where it is.
+            Ok(()) = self.told.changed() => return Ok(()),
+        };
+        match stopped {
             Ok(ended) => Ok(self.run_ended(order, ended).await?),
             Err(fault) => self.fault(assignment, &fault).await,
         }

@@ -208,6 +208,7 @@ impl Machine {
             branch: format!("drover/s{number}").into(),
             workspace: None,
             target,
+            halt: None,
             trace: None,
         }
     }

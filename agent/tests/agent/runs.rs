@@ -53,6 +53,7 @@ fn assignment(script: &str) -> Assignment {
         branch: "drover/s".into(),
         workspace: None,
         target: Target::Keep,
+        halt: None,
         trace: None,
     }
 }

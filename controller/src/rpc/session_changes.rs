@@ -8,7 +8,7 @@ use drover_domain::fleet::{Answer, Fleet};
 use drover_domain::id::SessionId;
 use drover_domain::name::Name;
 use drover_domain::session::{Removal, Session};
-use drover_domain::spec::{Secrets, Spec};
+use drover_domain::spec::{Limits, Secrets, Spec};
 use drover_domain::time::Timestamp;
 use drover_proto::convert::time::maybe_length;
 use drover_proto::convert::{Invalid, known, required, session::render, spec};
@@ -148,11 +148,12 @@ pub async fn stop(
     request: Request<v1::StopSessionRequest>,
 ) -> Result<Response<v1::StopSessionResponse>, Status> {
     let asked = request.get_ref().clone();
-    if asked.grace.is_some() {
-        return Err(Error::not_built("another grace than the spec's").into());
+    let grace = maybe_length("grace", asked.grace.as_ref()).map_err(Error::from)?;
+    if grace.is_some_and(|grace| grace > Limits::LONGEST_GRACE) {
+        return Err(Error::invalid("grace", "is longer than an hour").into());
     }
     let call = Call::of(&request, "StopSession", &asked.request_id, &asked)?.validating(asked.validate_only);
-    let wish = Wish::StopSession { session: named(plane, &asked.session, &asked.project)?.id };
+    let wish = Wish::StopSession { session: named(plane, &asked.session, &asked.project)?.id, grace };
     call.submit(plane, wish, |fleet, answer, now| v1::StopSessionResponse {
         session: shown(fleet, answer, now),
     })

@@ -214,7 +214,7 @@ pub struct StartArgs {
 pub struct StopArgs {
     /// The session
     pub session: String,
-    /// How long it has to end by itself (not built yet: set it with run --stop-grace)
+    /// How long it has to end by itself [default: as the session's spec says]
     #[arg(long, value_name = "D", value_parser = values::duration)]
     pub grace: Option<Duration>,
     /// Check everything, and change nothing

@@ -13,6 +13,8 @@ use crate::error::Failure;
 
 /// How long a log tries to come back.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// One that stayed open this long was a good one.
+const STEADY: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub struct Logs {
@@ -20,14 +22,16 @@ pub struct Logs {
     request: StreamLogsRequest,
     stream: Option<Incoming<StreamLogsResponse>>,
     clock: Clock,
-    heard: Duration,
+    /// Since when it is gone, if it is.
+    lost: Option<Duration>,
+    opened: Duration,
     attempt: u32,
 }
 
 impl Logs {
     pub fn new(client: &Client, request: StreamLogsRequest, clock: &Clock) -> Self {
         let (client, clock) = (client.clone(), clock.clone());
-        Self { client, request, stream: None, heard: clock.boot(), clock, attempt: 0 }
+        Self { client, request, stream: None, lost: None, opened: clock.boot(), clock, attempt: 0 }
     }
 
     /// The next piece; none: the log is complete. Safe to drop and to ask again.
@@ -43,8 +47,7 @@ impl Logs {
             match told {
                 Ok(None) => return Ok(None),
                 Ok(Some(StreamLogsResponse { chunk: Some(chunk) })) => {
-                    self.heard = self.clock.boot();
-                    self.attempt = 0;
+                    (self.lost, self.attempt) = (None, 0);
                     if chunk.next.is_some() {
                         self.request.after.clone_from(&chunk.next);
                         // From there on; not so many lines before the end once more.
@@ -62,12 +65,18 @@ impl Logs {
         let request = tonic::Request::new(self.request.clone());
         let stream = self.client.api.sessions.clone().stream_logs(request).await?;
         self.stream = Some(stream.into_inner());
+        self.opened = self.clock.boot();
         Ok(())
     }
 
     async fn lose(&mut self, status: &Status) -> Result<(), Failure> {
-        self.stream = None;
-        let is_patient = self.request.follow && self.clock.boot().saturating_sub(self.heard) <= PATIENCE;
+        let now = self.clock.boot();
+        if self.stream.take().is_some() && now.saturating_sub(self.opened) > STEADY {
+            // It was there until now, however quiet the run is.
+            (self.lost, self.attempt) = (None, 0);
+        }
+        let lost = *self.lost.get_or_insert(now);
+        let is_patient = self.request.follow && now.saturating_sub(lost) <= PATIENCE;
         if !watch::is_passing(status.code()) || !(is_patient || self.attempt < 3) {
             return Err(self.client.failure(status));
         }

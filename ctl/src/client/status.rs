@@ -102,7 +102,7 @@ fn option_of(field: &str) -> String {
         "restart_on_failure" => "--restart".to_owned(),
         "order_by" => "--sort".to_owned(),
         "session" | "node" if field == last => format!("the {last}'s name"),
-        "base" | "image" | "env" | "timeout" | "idle_timeout" | "stop_grace" | "queue_timeout"
+        "base" | "image" | "env" | "timeout" | "idle_timeout" | "grace" | "stop_grace" | "queue_timeout"
         | "priority" | "node" | "node_selector" | "on_node_loss" | "run_as" | "workspace" | "runtime"
         | "name" | "project" | "filter" | "on_conflict" | "request_id" => {
             format!("--{}", last.replace('_', "-"))

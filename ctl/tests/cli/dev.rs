@@ -168,11 +168,22 @@ fn from_another_terminal_everything_just_works() {
     assert_eq!(json(&started)["runs"], 2);
     assert_eq!(world.run(&["stop", "second"]).code, 0);
 
+    let stubborn = ["sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done"];
+    let stubborn = here(
+        &[&["run", "--repo", ".", "--name", "third", "--stop-grace", "1h", "--detach", "--"], &stubborn[..]]
+            .concat(),
+    );
+    assert_eq!(stubborn.code, 0, "{}", stubborn.all());
+    assert_eq!(world.run(&["stop", "third", "--no-wait"]).code, 0);
+    let ended = json(&world.run(&["stop", "third", "--grace", "0s", "--wait-timeout", "60s", "-o", "json"]));
+    assert_eq!(ended["lastRun"]["outcome"], "RUN_OUTCOME_STOPPED", "the shorter grace counts");
+    assert_eq!(ended["lastRun"]["detail"], "user:operator");
+
     assert_eq!(json(&world.run(&["health", "-o", "json"]))["level"], "HEALTH_LEVEL_HEALTHY");
     assert_eq!(json(&world.run(&["whoami", "-o", "json"]))["role"], "ROLE_ADMIN");
     assert_eq!(json(&world.run(&["node", "ls", "-o", "json"]))["nodes"].as_array().unwrap().len(), 1);
     assert!(world.run(&["events"]).stdout.contains("session_created"));
-    assert_eq!(world.run(&["rm", "first", "second"]).code, 0);
+    assert_eq!(world.run(&["rm", "first", "second", "third"]).code, 0);
     assert_eq!(
         world.git(&app, &["worktree", "list"]).lines().count(),
         1,
@@ -268,13 +279,13 @@ fn mistakes_have_clear_words_and_the_right_codes() {
     --- stderr
     error: the session name 'taken' is taken in project 'default' by
     "#);
-    insta::assert_snapshot!(here(&["stop", "taken", "--grace", "1s"]), @r#"
-    exit 1
+    insta::assert_snapshot!(here(&["stop", "taken", "--grace", "2h"]), @r#"
+    exit 2
     --- stdout
     --- stderr
-    error: another grace than the spec's is not built yet
+    error: an argument is not as it must be
       where: https://ADDRESS (context dev)
-       next: droverctl --help says what is
+        why: --grace is longer than an hour
     "#);
     insta::assert_snapshot!(here(&["ps", "--token", "wrong"]), @r#"
     exit 6

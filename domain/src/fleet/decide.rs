@@ -40,7 +40,7 @@ impl Fleet {
         let answer = match &command.wish {
             Wish::CreateSession(new) => draft.create_session(new)?,
             Wish::StartSession { session } => draft.start_session(*session)?,
-            Wish::StopSession { session } => draft.stop_session(*session)?,
+            Wish::StopSession { session, grace } => draft.stop_session(*session, *grace)?,
             Wish::DeleteSession { session, removal } => draft.delete_session(*session, *removal)?,
             Wish::HoldSession { session, lasts, reason } => draft.hold_session(*session, *lasts, reason)?,
             Wish::ReleaseSession { session } => draft.release_session(*session)?,

@@ -18,7 +18,9 @@ use crate::node::{NodeFacts, Standing};
 use crate::outcome::{Outcome, Usage};
 use crate::placement::{self, Move};
 use crate::refused::Refused;
-use crate::session::{Fault, FaultCode, Handle, Kept, Order, Removal, State, StateKind, Wanted, Workspace};
+use crate::session::{
+    Fault, FaultCode, Halt, Handle, Kept, Order, Removal, State, StateKind, Wanted, Workspace,
+};
 use crate::spec::{Parts, Restart, Spec};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -390,7 +392,7 @@ fn take(world: &mut World, step: Step) {
             drop(world.create(&format!("s{name}"), |parts| parts.restart = restart));
         }
         Step::Start(at) => each(world, at, |session| Wish::StartSession { session }),
-        Step::Stop(at) => each(world, at, |session| Wish::StopSession { session }),
+        Step::Stop(at) => each(world, at, |session| Wish::StopSession { session, grace: None }),
         Step::Delete(at) => {
             each(world, at, |session| Wish::DeleteSession { session, removal: Removal::default() })
         }
@@ -494,12 +496,42 @@ fn a_session_whose_stop_is_not_confirmed_is_not_started() {
     world.converge(0, false);
     world.deliver(0, false);
     assert_eq!(world.fleet.session(id).unwrap().state.kind(), StateKind::Running);
-    world.user(Wish::StopSession { session: id }).unwrap();
+    world.user(Wish::StopSession { session: id, grace: None }).unwrap();
     assert!(matches!(world.user(Wish::StartSession { session: id }), Err(Refused::WrongState { .. })));
     world.converge(0, false);
     world.deliver(0, false);
     assert_eq!(world.fleet.session(id).unwrap().state.kind(), StateKind::Ready);
     assert!(world.user(Wish::StartSession { session: id }).is_ok());
+}
+
+#[test]
+fn a_stop_says_who_ordered_it_and_asked_again_only_another_grace_changes_something() {
+    let mut world = World::new(1, 1);
+    let id = world.create("a", |_| {}).unwrap();
+    world.schedule();
+    let halt = |world: &World| {
+        let session = world.fleet.session(id).unwrap();
+        world.fleet.assignment(session).unwrap().halt
+    };
+    let stop = |world: &mut World, grace| {
+        let before = world.fleet.revision();
+        world.user(Wish::StopSession { session: id, grace }).unwrap();
+        world.fleet.revision() > before
+    };
+    assert_eq!(halt(&world), None);
+    assert!(stop(&mut world, None));
+    let by = |grace| Some(Halt { by: "user:me".into(), grace });
+    assert_eq!(halt(&world), by(None));
+    assert!(!stop(&mut world, None), "nothing new");
+    assert!(stop(&mut world, Some(SECOND)));
+    assert_eq!(halt(&world), by(Some(SECOND)));
+    assert!(!stop(&mut world, Some(SECOND)) && !stop(&mut world, None), "nothing new");
+    world.converge(0, false);
+    world.deliver(0, false);
+    assert!(!stop(&mut world, Some(SECOND * 2)), "nothing is left to be stopped");
+    world.user(Wish::StartSession { session: id }).unwrap();
+    world.schedule();
+    assert_eq!(halt(&world), None);
 }
 
 #[test]

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use drover_domain::converge::{Assignment, Target};
 use drover_domain::fence::Fence;
 use drover_domain::name::Name;
-use drover_domain::session::{Order, Removal};
+use drover_domain::session::{Halt, Order, Removal};
 use drover_domain::spec::Secrets;
 
+use super::time::{length, maybe_length};
 use super::{Invalid, optional, parsed, required, run, spec};
 use crate::node_v1;
 use crate::node_v1::assignment::Target as Wire;
@@ -28,6 +29,10 @@ pub fn to_wire(assignment: &Assignment) -> node_v1::Assignment {
         workspace: assignment.workspace.as_ref().map(run::workspace),
         trace_parent: assignment.trace.as_deref().unwrap_or_default().to_owned(),
         target: Some(target(&assignment.target)),
+        halt: assignment
+            .halt
+            .as_ref()
+            .map(|halt| node_v1::Halt { by: halt.by.to_string(), grace: halt.grace.map(length) }),
     }
 }
 
@@ -45,6 +50,7 @@ pub fn from_wire(wire: node_v1::Assignment) -> Result<Assignment, Invalid> {
         secrets: Arc::new(Secrets(secrets)),
         branch: wire.branch.into(),
         workspace: wire.workspace.as_ref().map(run::workspace_from),
+        halt: wire.halt.map(halt_from).transpose()?,
         target: target_from(&required("target", wire.target)?)?,
         trace: optional(&wire.trace_parent),
     })
@@ -74,6 +80,10 @@ fn target_from(wire: &Wire) -> Result<Target, Invalid> {
             Target::Cleaned { removal, stop: stop(&wire.stop)? }
         }
     })
+}
+
+fn halt_from(wire: node_v1::Halt) -> Result<Halt, Invalid> {
+    Ok(Halt { grace: maybe_length("halt.grace", wire.grace.as_ref())?, by: wire.by.into() })
 }
 
 pub fn order(order: Order) -> node_v1::Order {

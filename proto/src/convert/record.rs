@@ -1,11 +1,12 @@
 //! How the registry's rows look inside. What was stored is what was decided: reading it back gives the same value.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use drover_domain::fence::Fence;
 use drover_domain::name::Name;
 use drover_domain::node::{Cookie, Node, Token};
-use drover_domain::session::{Hold, Order, Placement, Queue, Removal, Session, State, Wanted};
+use drover_domain::session::{Halt, Hold, Order, Placement, Queue, Removal, Session, State, Wanted};
 use drover_domain::spec::{Secrets, Spec};
 use drover_domain::time::Timestamp;
 
@@ -32,6 +33,10 @@ pub fn session(session: &Session) -> store::SessionRecord {
             wanted: session::wanted(session.wanted).into(),
             keep_branch: removal.keep_branch,
             force_branch: removal.force_branch,
+        }),
+        halt: session.halt.as_ref().map(|halt| store::HaltRecord {
+            by: halt.by.to_string(),
+            grace: halt.grace.map(|grace| u64::try_from(grace.as_millis()).unwrap_or(u64::MAX)),
         }),
         hold: session.hold.as_ref().map(|hold| store::HoldRecord {
             until: hold.until.map(Timestamp::millis),
@@ -61,6 +66,7 @@ pub fn session_from(wire: store::SessionRecord, spec: Arc<Spec>) -> Result<Sessi
         revision: wire.revision,
         epoch: wire.epoch,
         wanted: wanted_from(&required("wanted", wire.wanted)?)?,
+        halt: wire.halt.map(|halt| Halt { by: halt.by.into(), grace: halt.grace.map(Duration::from_millis) }),
         hold: wire
             .hold
             .map(|hold| Hold { until: hold.until.map(Timestamp::from_millis), reason: hold.reason.into() }),

@@ -14,8 +14,8 @@ use drover_domain::node::{Cookie, Node, NodeFacts, Standing, Token};
 use drover_domain::outcome::{Cause, Limit, Outcome, Usage};
 use drover_domain::repository::{AbsolutePath, Repository, Url};
 use drover_domain::session::{
-    EndedRun, Fault, FaultCode, Handle, Hold, Kept, LiveRun, Order, Placement, Progress, Queue, Removal,
-    Session, State, Wanted, Workspace,
+    EndedRun, Fault, FaultCode, Halt, Handle, Hold, Kept, LiveRun, Order, Placement, Progress, Queue,
+    Removal, Session, State, Wanted, Workspace,
 };
 use drover_domain::spec::{
     Limits, OnNodeLoss, Parts, Restart, Resume, RuntimeKind, Secrets, Spec, WorkspaceKind,
@@ -238,11 +238,14 @@ fn a_session() -> impl Strategy<Value = Session> {
     let names = (any::<[u8; 10]>(), name(), name(), text(), a_spec());
     let numbers = any::<(u64, u64, u64, u32, u32, u32)>();
     let hold = (of(at()), text()).prop_map(|(until, reason)| Hold { until, reason });
-    let rest = (wanted(), of(hold), state(), of(workspace()), of(ended()), of(text()), at(), at());
+    let halt = (text(), of(0..9_000_000_u64))
+        .prop_map(|(by, grace)| Halt { by, grace: grace.map(Duration::from_millis) });
+    let rest =
+        (wanted(), (of(halt), of(hold)), state(), of(workspace()), of(ended()), of(text()), at(), at());
     (names, numbers, rest).prop_map(|(names, numbers, rest)| {
         let (id, project, name, owner, spec) = names;
         let (number, revision, epoch, runs, failures, attempt) = numbers;
-        let (wanted, hold, state, workspace, last_run, trace, created, since) = rest;
+        let (wanted, (halt, hold), state, workspace, last_run, trace, created, since) = rest;
         Session {
             number,
             id: SessionId::from_random(id),
@@ -254,6 +257,7 @@ fn a_session() -> impl Strategy<Value = Session> {
             revision,
             epoch,
             wanted,
+            halt,
             hold,
             state,
             since,
@@ -394,6 +398,7 @@ proptest! {
             branch: "b".into(),
             workspace: session.workspace,
             target,
+            halt: session.halt,
             trace: session.trace,
         };
         prop_assert_eq!(assignment::from_wire(through(assignment::to_wire(&given))), Ok(given));

@@ -10,7 +10,7 @@ use crate::fence::Fence;
 use crate::id::SessionId;
 use crate::refused::Refused;
 use crate::repository::Repository;
-use crate::session::{Fault, Hold, Kept, Placement, Progress, Queue, Removal, Session, State, Wanted};
+use crate::session::{Fault, Halt, Hold, Kept, Placement, Progress, Queue, Removal, Session, State, Wanted};
 
 /// How many sessions the registry holds in memory at most.
 pub(crate) const MOST_SESSIONS: usize = 200_000;
@@ -29,6 +29,7 @@ impl Draft<'_> {
             revision: 0,
             epoch: 0,
             wanted: if new.start { Wanted::Running } else { Wanted::Ready },
+            halt: None,
             hold: None,
             state: State::Queued(Queue::Place),
             since: self.now,
@@ -108,13 +109,17 @@ impl Draft<'_> {
             State::Cleaned { .. } => return refuse("it was removed; create a new one"),
         }
         session.wanted = Wanted::Running;
+        session.halt = None;
         session.trace.clone_from(&self.command.trace);
         reorphan(&mut session, orphaned);
         Ok(self.save(Kind::SessionQueued, session))
     }
 
-    pub(super) fn stop_session(&mut self, id: SessionId) -> Result<Answer, Refused> {
+    /// Asked again, only another grace changes something, and only while the run is not over.
+    pub(super) fn stop_session(&mut self, id: SessionId, grace: Option<Duration>) -> Result<Answer, Refused> {
         let before = self.known(id)?;
+        let is_other =
+            || before.state.order().is_some() && grace != before.halt.as_ref().and_then(|halt| halt.grace);
         match (before.wanted, &before.state) {
             (Wanted::Cleaned(_), State::Cleaned { .. }) => {
                 return Err(wrong_state(&before, "stopped", "it was removed"));
@@ -122,11 +127,12 @@ impl Draft<'_> {
             (Wanted::Cleaned(_), _) => {
                 return Err(wrong_state(&before, "stopped", "it is being removed, which stops it"));
             }
-            (Wanted::Ready, _) => return Ok(Answer::Session(before)),
-            (Wanted::Running, _) => {}
+            (Wanted::Ready, _) if grace.is_none() || !is_other() => return Ok(Answer::Session(before)),
+            (Wanted::Ready | Wanted::Running, _) => {}
         }
         let mut session = Session::clone(&before);
         session.wanted = Wanted::Ready;
+        session.halt = Some(Halt { by: self.command.actor.to_string().into(), grace });
         session.trace.clone_from(&self.command.trace);
         let orphaned = unorphan(&mut session);
         if let State::Queued(Queue::Slot(placement)) = session.state
@@ -144,6 +150,7 @@ impl Draft<'_> {
         let before = self.known(id)?;
         let mut session = Session::clone(&before);
         session.wanted = Wanted::Cleaned(removal);
+        session.halt.get_or_insert_with(|| Halt { by: self.command.actor.to_string().into(), grace: None });
         session.hold = None;
         session.trace.clone_from(&self.command.trace);
         let orphaned = unorphan(&mut session);
