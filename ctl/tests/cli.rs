@@ -2,6 +2,7 @@
 //! own; nothing outside of it is read or changed.
 
 #![allow(clippy::unwrap_used, unreachable_pub, reason = "a test may fail by panicking, and is no library")]
+#![allow(clippy::too_many_lines, reason = "what is printed stands in the test that looks at it")]
 
 #[cfg(feature = "dev")]
 #[path = "cli/dev.rs"]

@@ -6,7 +6,13 @@
 pub mod convert;
 
 /// Generated; the modules are nested as the packages are.
-#[allow(missing_debug_implementations, unreachable_pub, rust_2018_idioms, clippy::all)]
+#[allow(
+    missing_debug_implementations,
+    unreachable_pub,
+    rust_2018_idioms,
+    clippy::all,
+    clippy::too_many_lines
+)]
 mod drover {
     pub mod v1 {
         tonic::include_proto!("drover.v1");

@@ -1,3 +1,5 @@
+//! Logs as they are written, capped, read and followed.
+
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 

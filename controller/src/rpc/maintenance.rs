@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use drover_domain::fleet::Fleet;
-use drover_domain::node::Standing;
-use drover_domain::session::State;
+use drover_domain::node::{Node, Standing};
+use drover_domain::session::{Session, State};
 use drover_domain::time::Timestamp;
 use drover_proto::convert::time::stamp;
 use drover_proto::v1;
@@ -74,65 +74,70 @@ impl MaintenanceService for MaintenanceHandler {
 
 /// What the registry alone can say. What is on the machines is not looked at yet, and the answer says so.
 fn health(fleet: &Fleet, now: Timestamp) -> v1::GetHealthResponse {
-    let mut findings = Vec::new();
-    for node in fleet.nodes() {
-        let hint = match node.standing {
-            Standing::Joined | Standing::Reachable | Standing::Revoked => continue,
-            Standing::Unreachable => "wait for it, or look at its machine and network",
-            Standing::Lost => {
-                "look at its machine; its sessions wait for it. If it is gone for good: droverctl node revoke"
-            }
-        };
-        let message = format!(
-            "node '{}' is {} since {} s",
-            node.name,
-            node.standing.word(),
-            now.since(node.since).as_secs()
-        );
-        findings.push(v1::Finding {
-            code: "NODE_LOST".into(),
-            subject: node.name.to_string(),
-            message,
-            hint: hint.into(),
-            time: Some(stamp(node.since)),
-            node: node.name.to_string(),
-            ..v1::Finding::default()
-        });
-    }
-    for session in fleet.sessions() {
-        let (code, message, hint) = match &session.state {
-            State::Error { fault, .. } => {
-                (fault.code.word(), format!("{}: {}", fault.step, fault.text), fault.hint.to_string())
-            }
-            State::Orphaned { evidence, .. } => {
-                ("NODE_LOST", evidence.to_string(), "it returns with its node".to_owned())
-            }
-            _ => continue,
-        };
-        findings.push(v1::Finding {
-            code: code.into(),
-            subject: session.title(),
-            message,
-            hint,
-            time: Some(stamp(session.since)),
-            session: session.title(),
-            ..v1::Finding::default()
-        });
-    }
-    let count = |words: &mut dyn Iterator<Item = &'static str>| {
-        let mut counts: BTreeMap<String, u32> = BTreeMap::new();
-        words.for_each(|word| *counts.entry(word.to_owned()).or_default() += 1);
-        counts
-    };
+    let nodes = fleet.nodes().filter_map(|node| of_node(node, now));
+    let findings: Vec<_> = nodes.chain(fleet.sessions().filter_map(|session| of_session(session))).collect();
     let level = if findings.is_empty() { v1::HealthLevel::Healthy } else { v1::HealthLevel::Manual };
     v1::GetHealthResponse {
         level: level.into(),
         findings,
-        sessions: count(&mut fleet.sessions().map(|session| session.state.kind().word())),
-        nodes: count(&mut fleet.nodes().map(|node| node.standing.word())),
+        sessions: count(fleet.sessions().map(|session| session.state.kind().word())),
+        nodes: count(fleet.nodes().map(|node| node.standing.word())),
         queue_length: u32::try_from(fleet.queue_length()).unwrap_or(u32::MAX),
         unknown: vec![
             "what is really on the nodes: worktrees, branches and processes that no session owns".into(),
         ],
     }
+}
+
+fn of_node(node: &Node, now: Timestamp) -> Option<v1::Finding> {
+    let hint = match node.standing {
+        Standing::Joined | Standing::Reachable | Standing::Revoked => return None,
+        Standing::Unreachable => "wait for it, or look at its machine and network",
+        Standing::Lost => {
+            "look at its machine; its sessions wait for it. If it is gone for good: droverctl node revoke"
+        }
+    };
+    let seconds = now.since(node.since).as_secs();
+    Some(v1::Finding {
+        code: "NODE_LOST".into(),
+        subject: node.name.to_string(),
+        message: format!("node '{}' is {} since {seconds} s", node.name, node.standing.word()),
+        hint: hint.into(),
+        time: Some(stamp(node.since)),
+        node: node.name.to_string(),
+        ..v1::Finding::default()
+    })
+}
+
+fn of_session(session: &Session) -> Option<v1::Finding> {
+    let (code, message, hint) = match &session.state {
+        State::Error { fault, .. } => {
+            (fault.code.word(), format!("{}: {}", fault.step, fault.text), fault.hint.to_string())
+        }
+        State::Orphaned { evidence, .. } => {
+            ("NODE_LOST", evidence.to_string(), "it returns with its node".to_owned())
+        }
+        State::Queued(_)
+        | State::Creating { .. }
+        | State::Ready { .. }
+        | State::Running { .. }
+        | State::Cleaning { .. }
+        | State::Cleaned { .. } => return None,
+    };
+    Some(v1::Finding {
+        code: code.into(),
+        subject: session.title(),
+        message,
+        hint,
+        time: Some(stamp(session.since)),
+        session: session.title(),
+        ..v1::Finding::default()
+    })
+}
+
+fn count(words: impl Iterator<Item = &'static str>) -> BTreeMap<String, u32> {
+    words.fold(BTreeMap::new(), |mut counts, word| {
+        *counts.entry(word.to_owned()).or_default() += 1;
+        counts
+    })
 }
