@@ -97,6 +97,8 @@ pub enum StartError {
     Launch { shim: PathBuf, source: io::Error },
     #[error("the run was not started: {0}")]
     Supervisor(String),
+    #[error("run {ordinal} of this session has not ended on this node")]
+    NotAlone { ordinal: u32 },
     #[error("cannot see whether the run was started: {0}")]
     Unseen(String),
     #[error("the path of its socket is too long ({}): use a shorter directory for sockets", .0.display())]
@@ -148,6 +150,7 @@ impl Processes {
             Presence::Absent => {}
             Presence::Unknown(why) => return Err(StartError::Unseen(why)),
         }
+        self.check_alone(key)?;
         let run = self.run(key, job)?;
         let (this, directory) = (self.clone(), self.directory(key));
         // It goes on even if nobody waits for it any more, and the turn lasts as long.
@@ -258,9 +261,18 @@ impl Processes {
         Ok(found)
     }
 
-    /// Deletes what is kept of the run. It must have ended.
+    /// Deletes what is kept of the run. Refused as long as anything of it lives: this is all that leads to it.
     pub fn forget(&self, key: Key) -> io::Result<()> {
         let run = key.order.run;
+        let lives = |what: &str| Err(io::Error::other(format!("{what} of run {run} still lives")));
+        match self.directory(key).is_held() {
+            Ok(true) => return lives("the supervisor"),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(false) | Err(_) => {}
+        }
+        if self.cgroup(key).is_some_and(|group| group.is_populated()) {
+            return lives("a process");
+        }
         remove_if_there(fs::remove_file(self.socket(key)))?;
         remove_if_there(fs::remove_dir_all(self.desk(key)))?;
         if let Some(group) = self.cgroup(key)
@@ -313,6 +325,20 @@ impl Processes {
             tokio::time::sleep(PAUSE / 50).await;
         }
         Turn { shared: self.0.clone(), run }
+    }
+
+    /// No run starts while a process of an older one of its session may be left, whatever the ledger says.
+    fn check_alone(&self, key: Key) -> Result<(), StartError> {
+        let unseen = |error: io::Error| StartError::Unseen(error.to_string());
+        let others = self.of(key.session).map_err(unseen)?.into_iter().filter(|other| *other != key);
+        for other in others {
+            match self.look(other) {
+                Presence::Present(Seen::Ended(_)) | Presence::Absent => {}
+                Presence::Present(_) => return Err(StartError::NotAlone { ordinal: other.order.ordinal }),
+                Presence::Unknown(why) => return Err(StartError::Unseen(why)),
+            }
+        }
+        Ok(())
     }
 
     /// What the supervisor is told.

@@ -43,6 +43,7 @@ pub fn requested(arguments: impl IntoIterator<Item = OsString>) -> Option<PathBu
 /// Supervises the run of this directory. The calling process must have one thread; it returns at once, and the
 /// supervisor goes on as nobody's child. What goes wrong before the command is started is said on standard output.
 pub fn main(directory: &Path) -> ExitCode {
+    sys::close_inherited();
     match begin(directory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {

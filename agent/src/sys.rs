@@ -64,6 +64,7 @@ const SFD_NONBLOCK: c_int = 0o4_000;
 const RUSAGE_CHILDREN: c_int = -1;
 /// On every architecture that is younger than 2011, and x86-64.
 const SYS_CLONE3: c_long = 435;
+const SYS_CLOSE_RANGE: c_long = 436;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Which of the two a process is after a fork.
@@ -82,6 +83,14 @@ impl Fork {
             Err(_) => Err(io::Error::last_os_error()),
         }
     }
+}
+
+/// Closes whatever a careless starter left open. For a program that has opened nothing itself yet.
+pub(crate) fn close_inherited() {
+    const FIRST: c_int = 3;
+    // SAFETY: nothing of this program refers to a descriptor beyond the standard ones. An older kernel refuses, which
+    // leaves them open.
+    unsafe { syscall(SYS_CLOSE_RANGE, FIRST, c_int::MAX, 0) };
 }
 
 /// Doubles this process. Only for a program that has one thread: another one's locks would stay locked in the child.

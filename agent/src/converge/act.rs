@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use drover_domain::command::Observation;
 use drover_domain::converge::{Action, Assignment, Local, LocalRun, Site};
-use drover_domain::outcome::{Outcome, Usage};
 use drover_domain::session::{Fault, FaultCode, Kept, Order, Progress, Removal};
-use drover_domain::time::Timestamp;
 use tokio::sync::watch;
 
 use super::observe;
@@ -46,15 +44,9 @@ impl Tender {
             }
             Action::MakeWorkspace => self.make_workspace(assignment).await,
             Action::StartRun(order) => self.start_run(assignment, order).await,
-            Action::StopRun(order) => self.stop_run(assignment, order).await,
-            Action::ReportNeverStarted(order) => {
-                let ended = Ended {
-                    started: None,
-                    ended: self.now(),
-                    outcome: Outcome::Stopped(assignment.halted_by().into()),
-                    usage: Usage::default(),
-                };
-                Ok(self.run_ended(order, ended).await?)
+            // That a run was never begun is what the ledger says, and a ledger can be lost: stopping it looks.
+            Action::StopRun(order) | Action::ReportNeverStarted(order) => {
+                self.stop_run(assignment, order).await
             }
             Action::RemoveWorkspace(removal) => self.remove_workspace(assignment, removal).await,
         }
@@ -267,10 +259,6 @@ impl Tender {
     fn layout(&self) -> Option<Layout> {
         let record = self.sagas.get(WORKSPACE)?;
         serde_json::from_str(&record.data).ok()
-    }
-
-    fn now(&self) -> Timestamp {
-        Timestamp::from_millis(self.converge.means().clock.wall_millis())
     }
 
     /// Runs a saga and tells its progress if it takes long. A fault is no error here: its commit has told it.

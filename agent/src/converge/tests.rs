@@ -213,6 +213,12 @@ impl Machine {
         }
     }
 
+    fn lose_ledger(&self) {
+        for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
+            let _ = fs::remove_file(self.dir.path().join("state").join(file));
+        }
+    }
+
     pub(crate) fn worktree(&self, number: u8) -> PathBuf {
         self.dir.path().canonicalize().unwrap().join(format!("state/worktrees/default/s{number}"))
     }
@@ -418,15 +424,30 @@ fn without_its_ledger_an_agent_adopts_what_is_there() {
     fs::write(machine.worktree(1).join("b.txt"), "mine").unwrap();
     let workspace = agent.converge.entry(SessionId::from_random([1; 10])).unwrap().workspace;
     agent.dies();
-    for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
-        let _ = fs::remove_file(machine.dir.path().join("state").join(file));
-    }
+    machine.lose_ledger();
     let agent = machine.start();
     assert!(agent.converge.held().is_empty());
     agent.assign(&Assignment { workspace, ..machine.assignment(1, running(1)) });
     eventually("adopted", || matches!(agent.local(1).run, LocalRun::Live(_)));
     assert_eq!(machine.runs.starts.load(Ordering::SeqCst), 1);
     assert_eq!(fs::read(machine.worktree(1).join("b.txt")).unwrap(), b"mine");
+}
+
+#[test]
+fn a_run_is_stopped_for_real_although_the_ledger_that_knew_of_it_is_lost() {
+    let machine = Machine::new();
+    let agent = machine.start();
+    agent.assign(&machine.assignment(1, running(1)));
+    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+    let workspace = agent.converge.entry(SessionId::from_random([1; 10])).unwrap().workspace;
+    agent.dies();
+    machine.lose_ledger();
+    let agent = machine.start();
+    let stop = Target::Ready { stop: Some(order(1)) };
+    agent.assign(&Assignment { workspace, ..machine.assignment(1, stop) });
+    let was_running = |seen: &Observation| matches!(seen, Observation::RunEnded { started: Some(_), .. });
+    agent.hears("the end of a run that had started", was_running);
+    assert!(machine.runs.runs.lock().unwrap()[&1].is_some(), "it was ended");
 }
 
 #[test]

@@ -175,6 +175,9 @@ fn start_fault(error: &StartError) -> Fault {
             _ => other,
         },
         StartError::LongSocket(_) => Fault { retryable: false, ..other },
+        StartError::NotAlone { .. } => {
+            Fault { hint: "stop the session, then start it again".into(), ..other }
+        }
         StartError::Supervisor(_) | StartError::Unseen(_) => other,
     }
 }

@@ -10,7 +10,6 @@ use super::Home;
 use crate::git::read::{self, blocking};
 use crate::step::Step;
 use crate::workspace::Site;
-use crate::workspace::work::{Listing, Work};
 
 /// What the ledger keeps of a removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,7 +62,7 @@ impl Step<Leaving> for Save {
         let work = home.workspaces.look(site, *removal).await.map_err(failed)?;
         home.workspaces.save(site, &work).await.map_err(failed)?;
         if work.is_present || leaving.saved.is_none() {
-            leaving.saved = Some(told(&work));
+            leaving.saved = Some(work.told());
         }
         Ok(())
     }
@@ -128,30 +127,4 @@ impl IntoGone for Presence<()> {
             Self::Unknown(why) => Presence::Unknown(why),
         }
     }
-}
-
-/// What is saved and what is not, in words for the person.
-fn told(work: &Work) -> Vec<String> {
-    let counted = |listing: &Listing, what: &str| {
-        (listing.count > 0).then(|| format!("{} {what} ({} bytes)", listing.count, listing.bytes))
-    };
-    let saved: Vec<String> = [
-        counted(&work.changed, "changed"),
-        counted(&work.untracked, "untracked"),
-        counted(&work.ignored, "ignored"),
-        work.unfinished.map(|what| format!("{what} that was not finished")),
-        work.has_submodules.then(|| "submodules".to_owned()),
-        (!work.detached.is_empty()).then(|| format!("{} commits on no branch", work.detached.len())),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let again = work.regenerable.items.iter();
-    let mut lines: Vec<String> = again
-        .map(|item| format!("deleted, can be made again: {} ({} bytes)", item.path, item.bytes))
-        .collect();
-    if !saved.is_empty() {
-        lines.insert(0, format!("saved to the trash: {}", saved.join(", ")));
-    }
-    lines
 }

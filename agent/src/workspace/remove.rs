@@ -9,7 +9,7 @@ use drover_domain::id::SessionId;
 use drover_domain::session::{Kept, Removal};
 
 use super::create::{Stage, remove_nameless, stage};
-use super::work::{BranchFate, Listing, Work, branch_fate};
+use super::work::{BranchFate, Work, branch_fate};
 use super::{Site, Workspaces, place, save};
 use crate::git::failure::Failure;
 use crate::git::lock::Held;
@@ -168,25 +168,7 @@ fn kept_branch(site: &Site, fate: &BranchFate) -> Option<Box<str>> {
 fn reasons(site: &Site, work: Option<&Work>, fate: &BranchFate) -> Vec<Box<str>> {
     let mut reasons: Vec<Box<str>> = fate.reason(&site.branch).map(Into::into).into_iter().collect();
     let Some(work) = work else { return reasons };
-    let counted = |listing: &Listing, what: &str| match listing.count {
-        0 => None,
-        count => Some(format!("{count} {what} ({} bytes)", listing.bytes)),
-    };
-    let saved = [
-        counted(&work.changed, "changed"),
-        counted(&work.untracked, "untracked"),
-        counted(&work.ignored, "ignored"),
-        work.unfinished.map(|what| format!("{what} that was not finished")),
-        work.has_submodules.then(|| "submodules".to_owned()),
-        (!work.detached.is_empty()).then(|| format!("{} commits on no branch", work.detached.len())),
-    ];
-    let saved: Vec<String> = saved.into_iter().flatten().collect();
-    if !saved.is_empty() {
-        reasons.push(format!("saved to the trash: {}", saved.join(", ")).into());
-    }
-    for item in &work.regenerable.items {
-        reasons.push(format!("deleted, can be made again: {} ({} bytes)", item.path, item.bytes).into());
-    }
+    reasons.extend(work.told().into_iter().map(Into::into));
     reasons
 }
 

@@ -90,6 +90,17 @@ pub(super) fn measure(root: &Path, most: u64) -> (u64, u64, bool) {
     (bytes, files, is_all)
 }
 
+/// Whether a repository lies somewhere below `root`; what cannot be looked at may hold one.
+pub(super) fn holds_repository(root: &Path) -> bool {
+    let mut look = |found: Found<'_>| {
+        let is_git = found.path == b".git" || found.path.ends_with(b"/.git");
+        if is_git { Err(io::ErrorKind::AlreadyExists.into()) } else { Ok(()) }
+    };
+    let is_directory = root.symlink_metadata().is_ok_and(|found| found.is_dir());
+    is_directory
+        && Walk { skip: &|_| false, visit: &mut look, path: vec![], opens: false }.start(root).is_err()
+}
+
 impl Walk<'_> {
     fn start(&mut self, root: &Path) -> Result<(), Broken> {
         let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;

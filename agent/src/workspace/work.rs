@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -86,6 +87,30 @@ const MOST_ITEMS: usize = 200;
 const MOST_MEASURED: u64 = 200_000;
 
 impl Work {
+    /// What is saved and what is not, in words for the person.
+    pub fn told(&self) -> Vec<String> {
+        let counted = |listing: &Listing, what: &str| {
+            (listing.count > 0).then(|| format!("{} {what} ({} bytes)", listing.count, listing.bytes))
+        };
+        let saved = [
+            counted(&self.changed, "changed"),
+            counted(&self.untracked, "untracked"),
+            counted(&self.ignored, "ignored"),
+            self.unfinished.map(|what| format!("{what} that was not finished")),
+            self.has_submodules.then(|| "submodules".to_owned()),
+            (!self.detached.is_empty()).then(|| format!("{} commits on no branch", self.detached.len())),
+        ];
+        let saved: Vec<String> = saved.into_iter().flatten().collect();
+        let again = self.regenerable.items.iter();
+        let mut lines: Vec<String> = again
+            .map(|item| format!("deleted, can be made again: {} ({} bytes)", item.path, item.bytes))
+            .collect();
+        if !saved.is_empty() {
+            lines.insert(0, format!("saved to the trash: {}", saved.join(", ")));
+        }
+        lines
+    }
+
     /// Whether anything would be lost if it were not saved first.
     pub fn is_unsaved(&self) -> bool {
         let files = [&self.changed, &self.untracked, &self.ignored].iter().any(|listing| listing.count > 0);
@@ -183,9 +208,12 @@ impl Work {
             // A repository of its own took the pointer's place; git overlooks it.
             status.untracked.insert(b".git".to_vec());
         }
+        // Only the ignored thing's own name counts: a directory above it may be tracked, whatever it is called.
         let may_go = |path: &Vec<u8>| {
-            let is_regenerable = |part: &[u8]| regenerable.iter().any(|name| name.as_bytes() == part);
-            path.split(|byte| *byte == b'/').any(is_regenerable)
+            let own = path.strip_suffix(b"/").unwrap_or(path);
+            let own = own.rsplit(|byte| *byte == b'/').next().unwrap_or(own);
+            let is_regenerable = regenerable.iter().any(|name| name.as_bytes() == own);
+            is_regenerable && !walk::holds_repository(&site.path.join(path_of(path)))
         };
         let (skipped, ignored) = status.ignored.into_iter().partition(may_go);
         self.changed = listing(site, &status.changed);
@@ -196,16 +224,20 @@ impl Work {
         self.staged = status.staged;
     }
 
-    /// Commits that only this worktree's HEAD, or where it was before, leads to.
+    /// Commits that only this worktree leads to: its HEAD, where that was before, its own references, and whatever an
+    /// unfinished rebase, merge or bisection wrote down.
     fn add_commits(&mut self, site: &Site, entry: Option<&Entry>) -> Result<(), Failure> {
         let Some(entry) = entry else { return Ok(()) };
         let mut commits: Vec<String> = self.head.iter().cloned().collect();
-        let log = fs::read_to_string(entry.admin.join("logs/HEAD")).unwrap_or_default();
-        for line in log.lines() {
-            commits.extend(
-                line.split(' ').take(2).filter(|id| id.bytes().any(|c| c != b'0')).map(str::to_owned),
-            );
-        }
+        walk::walk(&entry.admin, &|path| OBJECTS.contains(&path), &mut |found| {
+            if let walk::Kind::File { file: Some(mut file), .. } = found.kind {
+                let mut text = Vec::new();
+                file.read_to_end(&mut text)?;
+                commits.extend(ids(&text));
+            }
+            Ok(())
+        })
+        .map_err(|broken| Failure::io(LOOK, &broken.path, &broken.error))?;
         commits.sort();
         commits.dedup();
         let saved = read::references(&site.common, &site.trash_prefix())?;
@@ -213,6 +245,15 @@ impl Work {
         self.detached = read::unreached(&site.common, &commits, None, &known)?.asked;
         Ok(())
     }
+}
+
+/// What of a worktree's administrative files names no commits: its index, and submodules' own repositories.
+const OBJECTS: [&[u8]; 2] = [b"index", b"modules"];
+
+/// Everything in a text that looks like an object's id.
+fn ids(text: &[u8]) -> impl Iterator<Item = String> {
+    let words = text.split(|byte| !byte.is_ascii_hexdigit()).filter(|word| word.len() == 40);
+    words.filter(|id| id.iter().any(|c| *c != b'0')).map(|id| String::from_utf8_lossy(id).into_owned())
 }
 
 /// What becomes of the branch as things are; asked again, under the lock, before anything is done to it.

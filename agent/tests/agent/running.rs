@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use drover_agent::logs::Stream;
-use drover_agent::runtime::{Job, Seen};
+use drover_agent::runtime::{Job, Key, Seen};
 use drover_agent::shim::record::{Limits, User};
 use drover_domain::outcome::{Limit, Outcome};
+use drover_domain::session::Order;
 
 use crate::machine::{Machine, key, outcome, soon};
 
@@ -171,4 +173,33 @@ async fn a_run_that_was_forgotten_leaves_nothing() {
     // One that never was there has nothing to stop.
     let stop = machine.processes.stop(key(1), "me", std::time::Duration::ZERO);
     assert_eq!(soon("a stop of nothing", stop).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn no_run_starts_beside_an_older_one_and_what_lives_is_not_forgotten() {
+    let machine = Machine::new();
+    let first = key(1);
+    let second = Key { order: Order { ordinal: 2, ..key(2).order }, ..first };
+    let pid = machine.start(first, "sleep 600").await;
+    let refused = machine.processes.start(second, machine.job("true")).await.unwrap_err();
+    assert!(refused.to_string().contains("run 1"), "{refused}");
+    assert!(machine.processes.forget(first).unwrap_err().to_string().contains("still lives"));
+    assert!(machine.directory(first).started().unwrap().is_some(), "nothing was deleted");
+    assert!(drover_agent::process::Stat::of(pid).is_some());
+    soon("the stop", machine.processes.stop(first, "me", Duration::ZERO)).await.unwrap();
+    machine.processes.start(second, machine.job("true")).await.unwrap();
+    machine.processes.forget(first).unwrap();
+}
+
+#[tokio::test]
+async fn a_command_has_nothing_open_that_its_agent_was_started_with() {
+    let machine = Machine::new();
+    // As a careless starter leaves it: open in every program that is started from here.
+    let left_open = std::fs::File::open("/dev/null").unwrap();
+    rustix::io::fcntl_setfd(&left_open, rustix::io::FdFlags::empty()).unwrap();
+    let key = key(1);
+    machine.processes.start(key, machine.job("ls -l /proc/self/fd | grep -c ' [0-9]* ->'")).await.unwrap();
+    soon("the end", machine.processes.ended(key)).await;
+    // The three of every program, and the directory that `ls` looks at.
+    assert_eq!(machine.output(key).trim(), "4");
 }

@@ -108,7 +108,7 @@ impl Removal<'_> {
         let session = until(self.invocation, self.client, session, Goal::Removed, patience).await?;
         out.note(format!("{} is removed", title(&session)));
         for text in kept(&session).lines() {
-            out.note(format!("  kept: {}", line(text)));
+            out.note(format!("  {}", line(text)));
         }
         Ok(session)
     }

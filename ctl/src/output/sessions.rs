@@ -182,15 +182,12 @@ pub fn preview(preview: &RemovalPreview) -> Vec<String> {
     lines
 }
 
-/// What a removal left behind.
+/// What a removal left behind, and what it says of the rest.
 pub fn kept(session: &Session) -> String {
     let Some(kept) = &session.kept else { return String::new() };
     let branch = (!kept.branch.is_empty()).then(|| format!("branch {}", kept.branch));
     let trash = kept.trash.iter().map(|reference| format!("saved work {reference}"));
-    let mut lines: Vec<String> = branch.into_iter().chain(trash).collect();
-    for (line, reason) in lines.iter_mut().zip(&kept.reasons) {
-        line.push_str(&format!(" ({reason})"));
-    }
+    let lines: Vec<String> = branch.into_iter().chain(trash).chain(kept.reasons.iter().cloned()).collect();
     lines.join("\n")
 }
 
@@ -454,7 +451,7 @@ mod tests {
         runs      running  build-1  5m   for 1m30s
         web/done  ready    build-1  5m   failed(3) 1m20s ago
         broken    error    -        5m   DISK_FULL: no space (at: checkout)
-        gone      cleaned  -        5m   branch drover/gone (unmerged), saved work refs/x
+        gone      cleaned  -        5m   branch drover/gone, saved work refs/x, unmerged
         ");
         assert_eq!(list.names(), ["waits", "runs", "web/done", "broken", "gone"]);
     }

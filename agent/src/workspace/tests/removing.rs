@@ -90,6 +90,62 @@ async fn commits_on_no_branch_are_kept_alive() {
 }
 
 #[tokio::test]
+async fn commits_that_only_the_worktree_itself_names_are_kept_alive() {
+    let yard = Yard::new();
+    git(&yard.repo, &["checkout", "-q", "-b", "other"]);
+    write(&yard.repo.join("src/a.txt"), "theirs\n");
+    git(&yard.repo, &["commit", "-qam", "theirs"]);
+    git(&yard.repo, &["checkout", "-q", "main"]);
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    write(&site.path.join("src/a.txt"), "ours\n");
+    git(&site.path, &["commit", "-qam", "ours"]);
+    let own = git(&site.path, &["commit-tree", "-m", "own", "HEAD^{tree}"]);
+    git(&site.path, &["update-ref", "refs/worktree/mine", &own]);
+    write(&site.path.join("README"), "put aside\n");
+    let rebase = Command::new("git")
+        .args(["-c", "user.name=T", "-c", "user.email=t@example.org", "rebase", "--autostash", "other"])
+        .current_dir(&site.path)
+        .output()
+        .unwrap();
+    assert!(!rebase.status.success(), "it stops at the conflict");
+    let aside = git(&site.path, &["rev-parse", "--git-path", "rebase-merge/autostash"]);
+    let aside = fs::read_to_string(site.path.join(aside)).unwrap().trim().to_owned();
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    git(&yard.repo, &["reflog", "expire", "--expire=now", "--all"]);
+    git(&yard.repo, &["gc", "-q", "--prune=now"]);
+    for commit in [&own, &aside] {
+        git(&yard.repo, &["merge-base", "--is-ancestor", commit, &kept.trash[0]]);
+    }
+    assert_eq!(git(&yard.repo, &["show", &format!("{aside}:README")]), "put aside");
+}
+
+#[tokio::test]
+async fn only_what_is_ignored_under_a_regenerable_name_of_its_own_is_not_saved() {
+    let yard = Yard::new();
+    write(&yard.repo.join("deploy/target/config"), "tracked");
+    write(&yard.repo.join(".gitignore"), "/target/\nvenv/\nlocal.env\n");
+    git(&yard.repo, &["add", "-A"]);
+    git(&yard.repo, &["commit", "-qm", "a tracked directory of that name"]);
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    write(&site.path.join("deploy/target/local.env"), "SECRET=1");
+    write(&site.path.join("target/debug/a.o"), "again");
+    write(&site.path.join("venv/lib"), "again");
+    git(&site.path.join("venv"), &["init", "-q", "theirs"]);
+    git(&site.path.join("venv/theirs"), &["commit", "-q", "--allow-empty", "-m", "only here"]);
+    let work = yard.spaces.look(&site, PLAIN).await.unwrap();
+    let gone: Vec<_> = work.regenerable.items.iter().map(|item| item.path.as_str()).collect();
+    assert_eq!(gone, ["target/"]);
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    let saved = saved(&yard.repo, &kept.trash[0]);
+    for path in ["deploy/target/local.env", "venv/lib", "venv/theirs/.git/HEAD"] {
+        assert!(saved.contains_key(Path::new(path)), "{path}");
+    }
+    assert!(!saved.contains_key(Path::new("target/debug/a.o")));
+}
+
+#[tokio::test]
 async fn a_repository_in_the_pointers_place_is_saved_too() {
     let yard = Yard::new();
     let site = yard.site(1);
