@@ -7,7 +7,7 @@ pub mod renew;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use rcgen::{CertificateParams, KeyPair};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use x509_parser::pem::Pem;
+
+use crate::facts;
 
 /// Everything that proves who the agent is.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,6 +53,8 @@ struct Stored {
     key: String,
     chain: String,
     authority: String,
+    /// The machine and directory that it was stored in.
+    place: Option<String>,
 }
 
 #[derive(Debug, Error)]
@@ -61,6 +65,10 @@ pub enum IdentityError {
     NotPrivate(PathBuf),
     #[error("{} is damaged: {why}; restore it from a backup, or let the agent join again with an empty state directory", path.display())]
     Damaged { path: PathBuf, why: String },
+    #[error(
+        "{} belongs to another directory or machine: this one is a copy, and two agents with one identity would end each other's runs. If the original is gone for good, take the field \"place\" out of the file and start again; if not, let this agent join anew with an empty state directory", .0.display()
+    )]
+    Copied(PathBuf),
     #[error("the controller's answer cannot be used: {0}")]
     BadAnswer(String),
     #[error("a key could not be made: {0}")]
@@ -96,7 +104,16 @@ impl Identity {
         }
         let damaged = |why: String| IdentityError::Damaged { path: path.clone(), why };
         let stored: Stored = serde_json::from_str(&text).map_err(|error| damaged(error.to_string()))?;
-        Self::checked(stored).map(Some).map_err(damaged)
+        let here = place(state)?;
+        let stored_at = stored.place.clone();
+        if stored_at.as_ref().is_some_and(|at| *at != here) {
+            return Err(IdentityError::Copied(path));
+        }
+        let identity = Self::checked(stored).map_err(damaged)?;
+        if stored_at.is_none() {
+            identity.save(state)?;
+        }
+        Ok(Some(identity))
     }
 
     /// Stored durably; a crash leaves the former one or this.
@@ -108,6 +125,7 @@ impl Identity {
             key: self.key.clone(),
             chain: self.chain.clone(),
             authority: self.authority.clone(),
+            place: Some(place(state)?),
         };
         let path = state.join(FILE);
         let text = serde_json::to_string_pretty(&stored).map_err(|error| IdentityError::File {
@@ -144,6 +162,13 @@ impl Identity {
     pub fn remains(&self, wall_millis: i64) -> Duration {
         Duration::from_secs(u64::try_from(self.valid.1 - wall_millis / 1000).unwrap_or(0))
     }
+}
+
+/// Which directory of which machine this is; a copy is another one, and one that was renamed is not.
+fn place(state: &Path) -> Result<String, IdentityError> {
+    let found = fs::metadata(state);
+    let found = found.map_err(|why| IdentityError::File { what: "look at", path: state.to_owned(), why })?;
+    Ok(format!("{}/{}", facts::machine(), found.ino()))
 }
 
 /// From when and until when the first certificate of a chain holds.
@@ -199,6 +224,27 @@ mod tests {
         assert!(!format!("{identity:?}").contains("PRIVATE"));
         fs::set_permissions(dir.path().join(FILE), fs::Permissions::from_mode(0o644)).unwrap();
         assert!(matches!(Identity::load(dir.path()), Err(IdentityError::NotPrivate(_))));
+    }
+
+    #[test]
+    fn a_copy_is_refused_and_what_was_renamed_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (original, copy) = (dir.path().join("a"), dir.path().join("b"));
+        prepare_state(&original).unwrap();
+        prepare_state(&copy).unwrap();
+        let identity = made(&original);
+        fs::copy(original.join(FILE), copy.join(FILE)).unwrap();
+        assert!(matches!(Identity::load(&copy), Err(IdentityError::Copied(_))));
+        let renamed = dir.path().join("c");
+        fs::rename(&original, &renamed).unwrap();
+        assert_eq!(Identity::load(&renamed).unwrap(), Some(identity.clone()));
+        // The operator says that the original is gone.
+        let text = fs::read_to_string(copy.join(FILE)).unwrap();
+        let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+        stored.as_object_mut().unwrap().remove("place");
+        atomic::write(&copy.join(FILE), stored.to_string().as_bytes(), 0o600).unwrap();
+        assert_eq!(Identity::load(&copy).unwrap(), Some(identity));
+        assert!(fs::read_to_string(copy.join(FILE)).unwrap().contains("place"));
     }
 
     #[test]

@@ -30,6 +30,8 @@ use crate::{http, leases, random, retention, scheduler, store, tls};
 pub enum Error {
     #[error("cannot use the data directory {}: {why}", path.display())]
     Directory { path: PathBuf, why: std::io::Error },
+    #[error("{} has an authority but no registry: it was lost or emptied. Put a backup of registry.db there; nothing was changed. A new installation begins in an empty directory", .0.display())]
+    RegistryLost(PathBuf),
     #[error(transparent)]
     Registry(#[from] store::OpenError),
     #[error(transparent)]
@@ -65,6 +67,9 @@ pub async fn start(config: Config, listener: TcpListener, clock: Clock) -> Resul
     let directory = config.data_dir.clone();
     let unusable = |why| Error::Directory { path: directory.clone(), why };
     atomic::private_directory(&directory).map_err(unusable)?;
+    if Authority::is_there(&directory) && !Registry::is_there(&directory) {
+        return Err(Error::RegistryLost(directory));
+    }
     let metrics = Metrics::default();
     let new = InstallationId::from_random(random::bytes());
     let (registry, owner) = Registry::open(&directory, new, clock.clone(), metrics.clone())?;

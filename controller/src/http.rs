@@ -99,6 +99,7 @@ async fn ready(State(plane): State<Plane>) -> impl IntoResponse {
         "queue": published.fleet.queue_length(),
         "nodes": nodes,
         "linked": linked,
+        "writable": plane.registry.trouble().is_none(),
     });
     (if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, Json(detail))
 }

@@ -43,7 +43,13 @@ impl NodeLinkService for LinkHandler {
         let mut up = request.into_inner();
         let hello = hello(&mut up).await?;
         let (down, stream) = mpsc::channel(64);
-        let conversation = conversation::Conversation::begin(self.0.clone(), node, hello, down).await?;
+        let begun = conversation::Conversation::begin(self.0.clone(), node, hello, down).await;
+        let conversation = begun.inspect_err(|error| {
+            if matches!(error.reason, "NODE_LINKED" | "NODE_COPIED_OR_ROLLED_BACK") {
+                tracing::warn!(%node, "{}", error.text);
+                self.0.links.refused(node, self.0.clock.boot(), &error.text);
+            }
+        })?;
         self.0.tasks.spawn(conversation.hold(up));
         Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
     }

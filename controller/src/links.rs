@@ -22,11 +22,14 @@ struct Known {
     load: Option<v1::NodeLoad>,
     line: Option<Line>,
     lines: u64,
+    /// When somebody with this node's certificate was refused last, and why.
+    refused: Option<(Duration, Arc<str>)>,
 }
 
 #[derive(Clone, Debug)]
 struct Line {
     number: u64,
+    incarnation: Box<str>,
     opens: mpsc::Sender<node_v1::OpenTunnel>,
     ends: CancellationToken,
 }
@@ -55,7 +58,7 @@ impl Drop for Connected {
 
 impl Links {
     /// A node linked; a link that it had before ends.
-    pub fn connect(&self, node: NodeId, now: Duration) -> Connected {
+    pub fn connect(&self, node: NodeId, incarnation: &str, now: Duration) -> Connected {
         let (opens, opened) = mpsc::channel(64);
         let ends = CancellationToken::new();
         let mut known = self.lock();
@@ -63,11 +66,32 @@ impl Links {
         entry.heard = Some(now);
         entry.lines += 1;
         let number = entry.lines;
-        if let Some(older) = entry.line.replace(Line { number, opens, ends: ends.clone() }) {
+        if let Some(older) =
+            entry.line.replace(Line { number, incarnation: incarnation.into(), opens, ends: ends.clone() })
+        {
             older.ends.cancel();
         }
         drop(known);
         Connected { links: self.clone(), node, number, opens: opened, ends }
+    }
+
+    /// Whether another start of the node's agent is linked and was heard `within` this time: one of the two is a copy.
+    pub fn has_rival(&self, node: NodeId, incarnation: &str, now: Duration, within: Duration) -> bool {
+        let known = self.lock();
+        let Some(entry) = known.get(&node) else { return false };
+        let is_other = entry.line.as_ref().is_some_and(|line| &*line.incarnation != incarnation);
+        is_other && entry.heard.is_some_and(|heard| now.saturating_sub(heard) <= within)
+    }
+
+    /// Somebody with the node's certificate was refused.
+    pub fn refused(&self, node: NodeId, now: Duration, why: &str) {
+        self.lock().entry(node).or_default().refused = Some((now, why.into()));
+    }
+
+    /// How long ago somebody with the node's certificate was refused, and why.
+    pub fn refusal(&self, node: NodeId, now: Duration) -> Option<(Duration, Arc<str>)> {
+        let (at, why) = self.lock().get(&node)?.refused.clone()?;
+        Some((now.saturating_sub(at), why))
     }
 
     /// A node was heard.
@@ -128,8 +152,8 @@ mod tests {
     #[tokio::test]
     async fn a_newer_link_of_a_node_ends_the_older_and_only_itself_hangs_up() {
         let (links, node) = (Links::default(), NodeId::from_random([1; 10]));
-        let old = links.connect(node, Duration::ZERO);
-        let mut new = links.connect(node, Duration::from_secs(1));
+        let old = links.connect(node, "a", Duration::ZERO);
+        let mut new = links.connect(node, "a", Duration::from_secs(1));
         assert!(old.ends.is_cancelled() && !new.ends.is_cancelled());
         drop(old);
         assert!(links.is_linked(node), "the end of the older one is not the end of the newer");
@@ -138,5 +162,18 @@ mod tests {
         assert_eq!(links.silence(node, Duration::from_secs(5)), Some(Duration::from_secs(4)));
         drop(new);
         assert!(!links.is_linked(node));
+    }
+
+    #[tokio::test]
+    async fn another_start_of_an_agent_that_is_linked_and_heard_is_a_rival() {
+        let (links, node, second) = (Links::default(), NodeId::from_random([1; 10]), Duration::from_secs(1));
+        let rival = |incarnation: &str, now: Duration| links.has_rival(node, incarnation, now, second * 2);
+        assert!(!rival("a", second));
+        let link = links.connect(node, "a", second);
+        assert!(!rival("a", second * 2), "it dials again");
+        assert!(rival("b", second * 3));
+        assert!(!rival("b", second * 4), "it was silent for long enough");
+        drop(link);
+        assert!(!rival("b", second), "it hung up");
     }
 }

@@ -57,6 +57,11 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
+    /// Whether `directory` holds one: somebody may rely on what it signed.
+    pub fn is_there(directory: &Path) -> bool {
+        directory.join("ca.crt").exists()
+    }
+
     /// Opens the authority in `directory`, or makes one.
     pub fn open(directory: &Path, installation: InstallationId, clock: Clock) -> Result<Self, Error> {
         let (key_path, pem_path) = (directory.join("ca.key"), directory.join("ca.crt"));

@@ -38,6 +38,7 @@ pub struct Registry {
     reports: mpsc::Sender<Job>,
     published: Arc<ArcSwap<Published>>,
     revision: watch::Receiver<u64>,
+    trouble: watch::Receiver<Option<Arc<str>>>,
     history: History,
     clock: Clock,
 }
@@ -107,6 +108,11 @@ struct Job {
 }
 
 impl Registry {
+    /// Whether `directory` holds a registry; an empty file is none.
+    pub fn is_there(directory: &Path) -> bool {
+        Store::is_there(directory)
+    }
+
     /// Opens the registry in `directory`, and starts its writer.
     pub fn open(
         directory: &Path,
@@ -123,9 +129,10 @@ impl Registry {
         let (users, user_jobs) = mpsc::channel(USERS);
         let (reports, report_jobs) = mpsc::channel(REPORTS);
         let (wake, woken) = watch::channel(revision);
+        let (trouble, troubles) = watch::channel(None);
         let ended = Arc::new(());
         let alive = Arc::downgrade(&ended);
-        let outlet = writer::Outlet { published: published.clone(), wake, metrics };
+        let outlet = writer::Outlet { published: published.clone(), wake, trouble, metrics };
         let writer = writer::Writer::new(store, &loaded.answers, outlet, clock.clone());
         let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
             thread::Builder::new().name(name.into()).spawn(work).map_err(|error| database(error.to_string()))
@@ -149,7 +156,7 @@ impl Registry {
             }),
         )?;
         Ok((
-            Self { users, reports, published, revision: woken, history, clock },
+            Self { users, reports, published, revision: woken, trouble: troubles, history, clock },
             Owner(vec![writing, checkpoints]),
         ))
     }
@@ -162,6 +169,11 @@ impl Registry {
     /// The revision, as it moves.
     pub fn revision(&self) -> watch::Receiver<u64> {
         self.revision.clone()
+    }
+
+    /// Why the last batch could not be written, if it could not.
+    pub fn trouble(&self) -> Option<Arc<str>> {
+        self.trouble.borrow().clone()
     }
 
     pub fn history(&self) -> &History {

@@ -61,6 +61,11 @@ pub struct Loaded {
 }
 
 impl Store {
+    /// Whether `directory` holds a registry; an empty file is none.
+    pub fn is_there(directory: &Path) -> bool {
+        std::fs::metadata(directory.join(open::FILE)).is_ok_and(|file| file.len() > 0)
+    }
+
     /// Opens the registry in `directory`, or makes one for `installation`.
     pub fn open(directory: &Path, installation: InstallationId) -> Result<(Self, Loaded), OpenError> {
         let (connection, path, lock) = open::open(directory, installation)?;

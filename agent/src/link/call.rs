@@ -220,6 +220,7 @@ impl Link {
                 }
             }
         }
+        known.extend(assignments.others.iter().filter_map(|id| id.parse::<SessionId>().ok()));
         let retired: Vec<SessionId> = assignments.retired.iter().filter_map(|id| id.parse().ok()).collect();
         known.extend(&retired);
         self.converge.assign(arrived).await?;

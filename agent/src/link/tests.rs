@@ -130,7 +130,7 @@ impl Script {
 
     fn assigns(&self, assignment: &Assignment) {
         let upserts = vec![convert::assignment::to_wire(assignment)];
-        self.says(Down::Assignments(Assignments { upserts, retired: vec![], complete: false }));
+        self.says(Down::Assignments(Assignments { upserts, ..Assignments::default() }));
     }
 
     fn hangs_up(&self) {

@@ -60,6 +60,8 @@ struct Command {
     pid: Option<Pid>,
     started: Option<i64>,
     has_ended: bool,
+    /// When nothing of it was left.
+    over: Option<i64>,
     code: Option<i32>,
     signal: Option<i32>,
     text: Option<String>,
@@ -338,6 +340,7 @@ impl Watch {
         for number in 0..self.pipes.len() {
             while self.read_output(number) {}
         }
+        self.command.over.get_or_insert_with(|| self.clock.wall_millis());
         match self.directory.write_exit(&self.exit()) {
             // If somebody took the run's directory away, nobody asks how it ended.
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -357,7 +360,7 @@ impl Watch {
     }
 
     fn exit(&self) -> Exit {
-        let Command { started, code, signal, text, .. } = &self.command;
+        let Command { started, over, code, signal, text, .. } = &self.command;
         let measured = self.tree.cgroup.as_ref().map(Cgroup::usage).unwrap_or_default();
         let (time, peak) = sys::used_by_children().unzip();
         let usage = drover_domain::outcome::Usage {
@@ -372,7 +375,7 @@ impl Watch {
             signal: *signal,
             text: text.clone(),
             started: *started,
-            ended: self.clock.wall_millis(),
+            ended: over.unwrap_or_else(|| self.clock.wall_millis()),
             used: Used::from(usage),
             log_bytes: Some(self.log.written()),
             log_dropped: Some(self.log.dropped()),

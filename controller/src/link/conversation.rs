@@ -13,11 +13,13 @@ use drover_domain::node::Standing;
 use drover_domain::session::State;
 use drover_proto::convert::time::length;
 use drover_proto::convert::{assignment, node, report};
+use drover_proto::node_v1;
 use drover_proto::node_v1::link_request::Message as Up;
 use drover_proto::node_v1::link_response::Message as Down;
 use drover_proto::node_v1::{
     Assignments, HeartbeatSeen, Hello, LinkRequest, LinkResponse, Report, ReportsAcknowledged, Welcome,
 };
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::{Code, Status, Streaming};
 
@@ -40,6 +42,9 @@ pub(super) struct Conversation {
     seen: u64,
 }
 
+/// How large a message of assignments becomes before another one is begun: a quarter of what the agent takes, as one
+/// assignment alone may be half a mebibyte.
+const MESSAGE: usize = 1024 * 1024;
 /// Batches of reports on their way to the writer; the agent keeps the rest.
 const BATCHES: usize = 64;
 
@@ -52,6 +57,10 @@ impl Conversation {
         down: mpsc::Sender<Result<LinkResponse, Status>>,
     ) -> Result<Self, Error> {
         let facts = node::facts_from("facts", &hello.facts.unwrap_or_default())?;
+        let incarnation = facts.incarnation.clone();
+        if plane.links.has_rival(node, &incarnation, plane.clock.boot(), plane.terms.heartbeat * 2) {
+            return Err(rival(&plane, node));
+        }
         let cookie = random::bytes::<32>();
         let shown = (!hello.cookie.is_empty()).then(|| random::hash(&hello.cookie));
         let wish = Wish::Link { node, facts: Box::new(facts), shown, next: random::hash(&cookie) };
@@ -59,7 +68,7 @@ impl Conversation {
         let Done::Fresh(Answer::Node(known)) = plane.registry.submit(command, None).await? else {
             return Err(Error::new(Code::Internal, "INTERNAL", "the link was not answered", ""));
         };
-        let connected = plane.links.connect(node, plane.clock.boot());
+        let connected = plane.links.connect(node, &incarnation, plane.clock.boot());
         let (reports, batches) = mpsc::channel(BATCHES);
         let reporter = Reporter { plane: plane.clone(), node, down: down.clone() };
         let ends = connected.ends.clone();
@@ -163,7 +172,7 @@ impl Conversation {
             }
         }
         self.seen = fleet.revision();
-        (news.upserts.is_empty() && news.retired.is_empty()) || self.send(Down::Assignments(news)).await
+        (news.upserts.is_empty() && news.retired.is_empty()) || self.assign(news).await
     }
 
     async fn tell_all(&mut self, published: &Published, retired: Vec<String>) -> bool {
@@ -172,7 +181,28 @@ impl Conversation {
             placed.filter_map(|session| Some((session.id, published.fleet.assignment(session)?))).collect();
         self.seen = published.fleet.revision();
         let upserts = self.told.values().map(assignment::to_wire).collect();
-        self.send(Down::Assignments(Assignments { upserts, retired, complete: true })).await
+        self.assign(Assignments { upserts, retired, complete: true, others: vec![] }).await
+    }
+
+    /// Sends assignments in messages that the agent takes; the last one says of which there were others.
+    async fn assign(&self, mut all: Assignments) -> bool {
+        let mut others = Vec::new();
+        let (mut piece, mut size) = (Vec::new(), 0);
+        for one in std::mem::take(&mut all.upserts) {
+            let length = one.encoded_len();
+            if size + length > MESSAGE && !piece.is_empty() {
+                others.extend(piece.iter().map(|one: &node_v1::Assignment| one.session_id.clone()));
+                let upserts = std::mem::take(&mut piece);
+                if !self.send(Down::Assignments(Assignments { upserts, ..Assignments::default() })).await {
+                    return false;
+                }
+                size = 0;
+            }
+            size += length;
+            piece.push(one);
+        }
+        let others = if all.complete { others } else { vec![] };
+        self.send(Down::Assignments(Assignments { upserts: piece, others, ..all })).await
     }
 
     /// Those that are over for certain: cleaned, or moved elsewhere. What the registry does not know is not among them.
@@ -252,6 +282,17 @@ fn welcome(plane: &Plane, name: &str, cookie: [u8; 32], acknowledged: u64) -> We
         installation_id: published.fleet.installation().to_string(),
         node: name.to_owned(),
     }
+}
+
+fn rival(plane: &Plane, node: NodeId) -> Error {
+    let name =
+        plane.registry.now().fleet.node(node).map_or_else(|| node.to_string(), |node| node.name.to_string());
+    let text = format!(
+        "another agent with the identity of node '{name}' is linked: one of the two runs from a copy"
+    );
+    let hint =
+        "if the other one is gone, this one is let in as soon as its link is closed; if not, stop the copy";
+    Error::new(Code::Unavailable, "NODE_LINKED", text, hint).after(plane.terms.heartbeat)
 }
 
 fn gone(text: &str) -> Status {

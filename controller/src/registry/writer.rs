@@ -37,7 +37,20 @@ pub(super) struct Writer {
 pub(super) struct Outlet {
     pub published: Arc<ArcSwap<Published>>,
     pub wake: watch::Sender<u64>,
+    pub trouble: watch::Sender<Option<Arc<str>>>,
     pub metrics: Metrics,
+}
+
+impl Outlet {
+    fn tell_trouble(&self, why: Option<&str>) {
+        self.trouble.send_if_modified(|told| {
+            let is_news = told.as_deref() != why;
+            if is_news {
+                *told = why.map(Into::into);
+            }
+            is_news
+        });
+    }
 }
 
 /// A batch being decided.
@@ -104,11 +117,13 @@ impl Writer {
         }
         match self.store.commit(&batch.changes, &batch.answers) {
             Ok(()) => {
+                self.outlet.tell_trouble(None);
                 self.publish(&before, &mut batch);
                 decided.into_iter().for_each(|(job, reply)| drop(job.answer.send(reply)));
                 vec![]
             }
             Err(CommitError::Refused(why)) if single => {
+                self.outlet.tell_trouble(Some(&why));
                 tracing::error!("a command could not be written: {why}");
                 decided
                     .into_iter()
@@ -122,6 +137,7 @@ impl Writer {
             Err(CommitError::Unknown(why)) => {
                 tracing::error!("a commit failed, the registry is read again: {why}");
                 self.is_stale = true;
+                self.outlet.tell_trouble(Some(&why));
                 let unknown = || Err(Error::OutcomeUnknown(why.clone()));
                 decided.into_iter().for_each(|(job, _)| drop(job.answer.send(unknown())));
                 vec![]

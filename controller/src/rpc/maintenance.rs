@@ -1,8 +1,8 @@
 //! MaintenanceService: health as far as it is known. Plans, trash, safe mode and debug mode are not built yet.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use drover_domain::fleet::Fleet;
 use drover_domain::node::{Node, Standing};
 use drover_domain::session::{Session, State};
 use drover_domain::time::Timestamp;
@@ -14,6 +14,9 @@ use tonic::{Request, Response, Status};
 use super::session_reads::Items;
 use crate::error::Error;
 use crate::plane::Plane;
+
+/// How long a refused agent is spoken of; it comes again every minute at least.
+const REMEMBERED: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Debug)]
 pub struct MaintenanceHandler(pub Plane);
@@ -30,8 +33,7 @@ impl MaintenanceService for MaintenanceHandler {
     type ApplyPlanStream = Items<v1::ApplyPlanResponse>;
 
     async fn get_health(&self, _: Request<v1::GetHealthRequest>) -> Answer<v1::GetHealthResponse> {
-        let (published, now) = self.0.view();
-        Ok(Response::new(health(&published.fleet, now)))
+        Ok(Response::new(health(&self.0)))
     }
 
     async fn watch_health(&self, _: Request<v1::WatchHealthRequest>) -> Answer<Self::WatchHealthStream> {
@@ -73,9 +75,14 @@ impl MaintenanceService for MaintenanceHandler {
 }
 
 /// What the registry alone can say. What is on the machines is not looked at yet, and the answer says so.
-fn health(fleet: &Fleet, now: Timestamp) -> v1::GetHealthResponse {
+fn health(plane: &Plane) -> v1::GetHealthResponse {
+    let (published, now) = plane.view();
+    let fleet = &published.fleet;
     let nodes = fleet.nodes().filter_map(|node| of_node(node, now));
-    let findings: Vec<_> = nodes.chain(fleet.sessions().filter_map(|session| of_session(session))).collect();
+    let copies = fleet.nodes().filter_map(|node| of_refusal(plane, node));
+    let sessions = fleet.sessions().filter_map(|session| of_session(session));
+    let findings: Vec<_> =
+        of_registry(plane).into_iter().chain(nodes).chain(copies).chain(sessions).collect();
     let level = if findings.is_empty() { v1::HealthLevel::Healthy } else { v1::HealthLevel::Manual };
     v1::GetHealthResponse {
         level: level.into(),
@@ -104,6 +111,33 @@ fn of_node(node: &Node, now: Timestamp) -> Option<v1::Finding> {
         message: format!("node '{}' is {} since {seconds} s", node.name, node.standing.word()),
         hint: hint.into(),
         time: Some(stamp(node.since)),
+        node: node.name.to_string(),
+        ..v1::Finding::default()
+    })
+}
+
+/// The registry refused to be written when it was last tried.
+fn of_registry(plane: &Plane) -> Option<v1::Finding> {
+    let why = plane.registry.trouble()?;
+    Some(v1::Finding {
+        code: "REGISTRY_NOT_WRITTEN".into(),
+        subject: "registry".into(),
+        message: format!("the last change could not be written: {why}"),
+        hint: "look at the disk of the controller; what runs goes on, and nothing new is accepted".into(),
+        ..v1::Finding::default()
+    })
+}
+
+/// Somebody came with this node's identity who is not the one that is linked, or not up to date.
+fn of_refusal(plane: &Plane, node: &Node) -> Option<v1::Finding> {
+    let (age, why) = plane.links.refusal(node.id, plane.clock.boot()).filter(|(age, _)| *age < REMEMBERED)?;
+    Some(v1::Finding {
+        code: "LEDGER_REGISTRY_MISMATCH".into(),
+        subject: node.name.to_string(),
+        message: why.to_string(),
+        evidence: vec![format!("refused {} s ago", age.as_secs())],
+        hint: "stop the copy; if the node's state was restored: revoke the node, and let it join again"
+            .into(),
         node: node.name.to_string(),
         ..v1::Finding::default()
     })

@@ -29,12 +29,14 @@ pub enum OpenError {
     Newer { path: PathBuf, found: i64, known: i64 },
 }
 
+pub(super) const FILE: &str = "registry.db";
+
 pub(super) fn open(
     directory: &Path,
     installation: InstallationId,
 ) -> Result<(Connection, PathBuf, File), OpenError> {
     let lock = lock(&directory.join("controller.lock"))?;
-    let path = directory.join("registry.db");
+    let path = directory.join(FILE);
     private_file(&path).map_err(|why| OpenError::File { path: path.clone(), why })?;
     let database = |why: String| OpenError::Database { path: path.clone(), why };
     let mut connection = Connection::open(&path).map_err(|why| database(why.to_string()))?;

@@ -4,7 +4,7 @@ use drover_proto::v1;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::harness::{controller, create, sessions};
+use crate::harness::{controller, create, sessions, try_controller};
 
 #[tokio::test]
 async fn what_was_answered_is_there_after_a_restart() {
@@ -178,4 +178,20 @@ async fn secrets_are_in_no_answer_and_no_event() {
     let database = std::fs::read(dir.path().join("registry.db")).unwrap();
     assert!(!database.windows(11).any(|window| window == b"canary-7d1f"), "it is gone with the session");
     assert!(!all.is_empty());
+}
+
+#[tokio::test]
+async fn a_lost_or_emptied_registry_is_not_taken_for_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("registry.db");
+    assert!(controller(dir.path()).await.shutdown().await);
+    let whole = std::fs::read(&file).unwrap();
+    std::fs::write(&file, "").unwrap();
+    let refused = try_controller(dir.path(), |_| {}).await.map(drop).unwrap_err().to_string();
+    assert!(refused.contains("backup of registry.db"), "{refused}");
+    assert_eq!(std::fs::metadata(&file).unwrap().len(), 0, "it was left as it is");
+    std::fs::remove_file(&file).unwrap();
+    assert!(try_controller(dir.path(), |_| {}).await.is_err());
+    std::fs::write(&file, whole).unwrap();
+    assert!(controller(dir.path()).await.shutdown().await);
 }

@@ -12,6 +12,7 @@ use drover_proto::node_v1::node_link_service_client::NodeLinkServiceClient;
 use drover_proto::node_v1::{Hello, LinkRequest, LinkResponse, Report, Reports};
 use drover_proto::v1;
 use drover_proto::v1::enrollment_service_client::EnrollmentServiceClient;
+use drover_proto::v1::maintenance_service_client::MaintenanceServiceClient;
 use drover_proto::v1::session_service_client::SessionServiceClient;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
@@ -42,11 +43,18 @@ pub async fn controller(directory: &Path) -> Running {
 }
 
 pub async fn controller_with(directory: &Path, change: impl FnOnce(&mut Config)) -> Running {
+    try_controller(directory, change).await.unwrap()
+}
+
+pub async fn try_controller(
+    directory: &Path,
+    change: impl FnOnce(&mut Config),
+) -> Result<Running, app::Error> {
     let flags = Flags { data_dir: Some(directory.display().to_string()), ..Flags::default() };
     let mut config = Config::load(None, flags).unwrap();
     change(&mut config);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    app::start(config, listener, Clock::system()).await.unwrap()
+    app::start(config, listener, Clock::system()).await
 }
 
 pub fn tls(running: &Running) -> ClientTlsConfig {
@@ -62,6 +70,11 @@ pub async fn channel(running: &Running, tls: ClientTlsConfig) -> Result<Channel,
 pub async fn sessions(running: &Running) -> SessionServiceClient<Authorized> {
     let channel = channel(running, tls(running)).await.unwrap();
     SessionServiceClient::with_interceptor(channel, Bearer(running.operator_token.clone()))
+}
+
+pub async fn maintenance(running: &Running) -> MaintenanceServiceClient<Authorized> {
+    let channel = channel(running, tls(running)).await.unwrap();
+    MaintenanceServiceClient::with_interceptor(channel, Bearer(running.operator_token.clone()))
 }
 
 pub fn create(name: &str) -> v1::CreateSessionRequest {
@@ -117,9 +130,18 @@ pub struct Agent {
 }
 
 pub async fn link(running: &Running, identity: Identity, cookie: Vec<u8>) -> Result<Agent, Status> {
+    link_as(running, identity, cookie, facts()).await
+}
+
+pub async fn link_as(
+    running: &Running,
+    identity: Identity,
+    cookie: Vec<u8>,
+    facts: v1::NodeFacts,
+) -> Result<Agent, Status> {
     let channel = channel(running, tls(running).identity(identity)).await.unwrap();
     let (up, requests) = mpsc::channel(16);
-    let hello = Hello { protocol_version: 1, cookie, facts: Some(facts()), held: vec![] };
+    let hello = Hello { protocol_version: 1, cookie, facts: Some(facts), held: vec![] };
     up.send(LinkRequest { message: Some(Up::Hello(hello)) }).await.unwrap();
     let mut down =
         NodeLinkServiceClient::new(channel).link(ReceiverStream::new(requests)).await?.into_inner();

@@ -1,12 +1,13 @@
 //! The link: what an agent is told, what it reports, and who is taken for whom.
 
 use drover_proto::node_v1::assignment::Target;
+use drover_proto::node_v1::link_response::Message as Down;
 use drover_proto::node_v1::report::Observation;
 use drover_proto::v1;
 use prost_types::Timestamp;
 use tonic::Code;
 
-use crate::harness::{controller, create, enroll, link, sessions};
+use crate::harness::{controller, create, enroll, facts, link, link_as, maintenance, sessions};
 
 fn get(session: &str) -> v1::GetSessionRequest {
     v1::GetSessionRequest { session: session.into(), ..Default::default() }
@@ -102,6 +103,58 @@ async fn a_copied_agent_is_refused_and_a_newer_link_takes_the_place_of_the_older
     };
     assert_eq!(end.code(), Code::Unavailable);
     drop(third);
+}
+
+#[tokio::test]
+async fn a_copy_does_not_take_the_place_of_the_agent_that_is_linked_and_health_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = controller(dir.path()).await;
+    let (_, identity) = enroll(&running).await;
+    let mut agent = link(&running, identity.clone(), vec![]).await.unwrap();
+    let copied = v1::NodeFacts { incarnation: "another start".into(), ..facts() };
+    let refused = link_as(&running, identity.clone(), agent.cookie.clone(), copied.clone()).await;
+    let refused = refused.map(drop).unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert!(refused.message().contains("copy"), "{}", refused.message());
+    let health = maintenance(&running).await.get_health(v1::GetHealthRequest {}).await.unwrap().into_inner();
+    assert_eq!(health.findings[0].code, "LEDGER_REGISTRY_MISMATCH");
+    assert_eq!(health.level(), v1::HealthLevel::Manual);
+    // Nothing happened to the one that was there.
+    let id =
+        sessions(&running).await.create_session(create("a")).await.unwrap().into_inner().session.unwrap().id;
+    agent.assignment(&id).await;
+    // Once it is gone, who has its state is it.
+    let cookie = agent.cookie.clone();
+    drop(agent);
+    while link_as(&running, identity.clone(), cookie.clone(), copied.clone()).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn assignments_that_are_too_long_for_one_message_come_in_several() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = controller(dir.path()).await;
+    let (_, identity) = enroll(&running).await;
+    let agent = link(&running, identity.clone(), vec![]).await.unwrap();
+    let mut client = sessions(&running).await;
+    let count = 50;
+    for number in 0..count {
+        let mut ask = create(&format!("s{number}"));
+        ask.spec.as_mut().unwrap().command = vec!["echo".into(), "x".repeat(100_000)];
+        client.create_session(ask).await.unwrap();
+    }
+    let mut again = link(&running, identity, agent.cookie.clone()).await.unwrap();
+    let mut told = std::collections::BTreeSet::new();
+    loop {
+        let Down::Assignments(news) = again.next().await else { continue };
+        told.extend(news.upserts.iter().map(|one| one.session_id.clone()));
+        if news.complete {
+            told.extend(news.others);
+            break;
+        }
+    }
+    assert_eq!(told.len(), count);
 }
 
 #[tokio::test]
