@@ -1,8 +1,10 @@
 //! A client as a person has it: the address, the authority to trust, a token.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drover_proto::v1;
+use drover_proto::v1::event_service_client::EventServiceClient;
 use drover_proto::v1::node_service_client::NodeServiceClient;
 use drover_proto::v1::session_service_client::SessionServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -53,6 +55,59 @@ impl Client {
         NodeServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
+    pub fn events(&self) -> EventServiceClient<Authorized> {
+        EventServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub async fn create(&self, asked: v1::CreateSessionRequest) -> Result<v1::Session, Status> {
+        Ok(self.sessions().create_session(asked).await?.into_inner().session.unwrap())
+    }
+
+    /// Says that it is to be removed, which deletes its branch only if nothing is lost by it.
+    pub async fn remove(&self, session: &str) -> Result<v1::Session, Status> {
+        let ask = v1::DeleteSessionRequest {
+            request_id: format!("remove-{session}"),
+            session: session.into(),
+            ..Default::default()
+        };
+        Ok(self.sessions().delete_session(ask).await?.into_inner().session.unwrap())
+    }
+
+    pub async fn stop(&self, session: &str) -> Result<v1::Session, Status> {
+        let ask = v1::StopSessionRequest { session: session.into(), ..Default::default() };
+        Ok(self.sessions().stop_session(ask).await?.into_inner().session.unwrap())
+    }
+
+    /// Every session that there is, also the removed ones.
+    pub async fn all(&self) -> Result<Vec<v1::Session>, Status> {
+        let mut ask = v1::ListSessionsRequest { all: true, page_size: 1000, ..Default::default() };
+        let mut found = Vec::new();
+        loop {
+            let page = self.sessions().list_sessions(ask.clone()).await?.into_inner();
+            found.extend(page.sessions);
+            if page.next_page_token.is_empty() {
+                return Ok(found);
+            }
+            ask.page_token = page.next_page_token;
+        }
+    }
+
+    /// How often each kind of thing happened.
+    pub async fn happened(&self) -> Result<BTreeMap<String, usize>, Status> {
+        let mut ask = v1::ListEventsRequest { page_size: 1000, ..Default::default() };
+        let mut counted = BTreeMap::new();
+        loop {
+            let page = self.events().list_events(ask.clone()).await?.into_inner();
+            for event in page.events {
+                *counted.entry(event.kind).or_default() += 1;
+            }
+            if page.next_page_token.is_empty() {
+                return Ok(counted);
+            }
+            ask.page_token = page.next_page_token;
+        }
+    }
+
     pub async fn get(&self, session: &str) -> Result<v1::Session, Status> {
         let ask = v1::GetSessionRequest { session: session.into(), ..Default::default() };
         Ok(self.sessions().get_session(ask).await?.into_inner().session.unwrap())
@@ -90,6 +145,14 @@ impl Client {
         answer
             .map(|answer| answer.into_inner().nodes.into_iter().map(|node| node.name).collect())
             .unwrap_or_default()
+    }
+}
+
+/// The process of a session's run.
+pub fn pid(session: &v1::Session) -> Option<u32> {
+    match session.current_run.as_ref()?.handle.as_ref()?.handle.as_ref()? {
+        v1::run_handle::Handle::Pid(pid) => Some(*pid),
+        other => panic!("it is no process: {other:?}"),
     }
 }
 

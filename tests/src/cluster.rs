@@ -12,31 +12,30 @@ use drover_daemon::tasks::Tasks;
 use tokio::net::TcpListener;
 
 use crate::client::Client;
+use crate::ground::Ground;
 use crate::patience::eventually;
 use crate::programs::program;
 
-/// Ends with its value; runs that its agents supervise are stopped by whoever started them, or removed.
+/// Ends with its value, and every run of its agents with it.
 #[derive(Debug)]
 pub struct Cluster {
-    directory: tempfile::TempDir,
     pub controller: controller::Running,
     pub agents: Vec<agent::Running>,
     pub client: Client,
+    pub ground: Ground,
 }
 
 impl Cluster {
     pub async fn start(agents: usize, slots: u32) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let flags = Flags {
-            data_dir: Some(directory.path().join("controller").display().to_string()),
-            ..Flags::default()
-        };
+        let ground = Ground::default();
+        let flags =
+            Flags { data_dir: Some(ground.join("controller").display().to_string()), ..Flags::default() };
         let config = Config::load(None, flags).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let controller = controller::start(config, listener, Clock::system()).await.unwrap();
         let client =
             Client::new(&controller.address.to_string(), &controller.authority, &controller.operator_token);
-        let mut cluster = Self { directory, controller, agents: vec![], client };
+        let mut cluster = Self { controller, agents: vec![], client, ground };
         for number in 0..agents {
             cluster.join(number, slots).await;
         }
@@ -52,7 +51,7 @@ impl Cluster {
         let mut config =
             agent_config::Config::new(self.controller.address.to_string(), self.state_of(number), shim);
         let token = self.controller.join_token(Duration::from_secs(60)).await.unwrap();
-        config.sockets = self.directory.path().join("run");
+        config.sockets = self.ground.join("run");
         config.join_token = Some(agent_config::Secret(token));
         config.name = Some(format!("node-{number}").parse().unwrap());
         config.offer.slots = Some(slots);
@@ -61,9 +60,10 @@ impl Cluster {
 
     /// Where an agent keeps what is its own.
     pub fn state_of(&self, number: usize) -> PathBuf {
-        self.directory.path().join(format!("agent-{number}"))
+        self.ground.join(format!("agent-{number}"))
     }
 
+    /// Ends all of it in order.
     pub async fn end(self) {
         for agent in self.agents {
             assert!(agent.shutdown(Duration::from_secs(20)).await, "the agent ends in time");

@@ -5,6 +5,11 @@
 
 pub mod client;
 pub mod cluster;
+pub mod collector;
+pub mod dev;
+pub mod gate;
+pub mod ground;
+pub mod installation;
 pub mod patience;
 pub mod programs;
 pub mod repository;

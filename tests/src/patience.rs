@@ -3,6 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
 /// How long anything may take on a slow machine.
 pub const LONG: Duration = Duration::from_secs(120);
 
@@ -23,4 +26,27 @@ where
         Ok(answer) => answer,
         Err(_) => panic!("it did not come to this: {what}"),
     }
+}
+
+/// Makes a call again as long as its outcome is unknown, as whoever has a request id may. A refusal is a failure.
+pub async fn settled<T, F>(what: &str, mut call: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Result<T, Status>>,
+{
+    eventually(what, || {
+        let called = call();
+        async {
+            match called.await {
+                Ok(answer) => Some(answer),
+                Err(status) if is_unknown(&status) => None,
+                Err(status) => panic!("{what}: {status:?}"),
+            }
+        }
+    })
+    .await
+}
+
+/// Whether the call may or may not have had its effect: the controller said so, or did not come to say anything.
+fn is_unknown(status: &Status) -> bool {
+    status.code() == Code::Unavailable || status.get_details_error_info().is_none()
 }

@@ -2,12 +2,13 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::Client;
-use crate::patience::eventually;
+use crate::patience::LONG;
 
 /// A program of this workspace, built beside this one.
 pub fn program(name: &str) -> PathBuf {
@@ -15,6 +16,46 @@ pub fn program(name: &str) -> PathBuf {
     let folder = here.ancestors().find(|folder| folder.join(name).is_file());
     let advice = "build it first: cargo build --workspace --bins";
     folder.unwrap_or_else(|| panic!("{name} is not there; {advice}")).join(name)
+}
+
+/// The program as it is started in a directory: with nothing from outside that it could be configured by.
+pub fn command(name: &str, directory: &Path) -> Command {
+    let mut command = Command::new(program(name));
+    for (variable, _) in std::env::vars_os() {
+        let text = variable.to_string_lossy();
+        if ["DROVER_", "OTEL_", "GIT_"].iter().any(|prefix| text.starts_with(prefix)) {
+            command.env_remove(&variable);
+        }
+    }
+    command.current_dir(directory).stdin(Stdio::null()).env("HOME", directory);
+    for (variable, name) in [
+        ("XDG_CONFIG_HOME", "config"),
+        ("XDG_STATE_HOME", "state"),
+        ("XDG_RUNTIME_DIR", "runtime"),
+        ("DROVER_SOCKETS", "run"),
+    ] {
+        command.env(variable, directory.join(name));
+    }
+    command
+}
+
+/// What a program that has ended said.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().unwrap();
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
 }
 
 /// A program that runs, and is killed with this value.
@@ -27,13 +68,14 @@ pub struct Program {
 impl Program {
     /// Starts it with its output in `log`.
     pub fn start(name: &str, log: &Path, arguments: &[&str], directory: &Path) -> Self {
+        let mut command = command(name, directory);
+        command.args(arguments);
+        Self::spawn(command, log)
+    }
+
+    /// Starts this command with its output in `log`.
+    pub fn spawn(mut command: Command, log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).unwrap();
-        let mut command = Command::new(program(name));
-        command.args(arguments).current_dir(directory).stdin(Stdio::null());
-        command
-            .env("XDG_CONFIG_HOME", directory.join("config"))
-            .env("XDG_STATE_HOME", directory.join("state"));
-        command.env("HOME", directory).env_remove("DROVER_CONFIG");
         let child = command.stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
         Self { child, log: log.to_owned() }
     }
@@ -44,14 +86,32 @@ impl Program {
     }
 
     /// SIGTERM, and the end of it.
-    pub fn terminate(mut self) -> std::process::ExitStatus {
+    pub fn terminate(mut self) -> ExitStatus {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
-        self.child.wait().unwrap()
+        self.end_of_it()
     }
 
     /// Waits for its end.
-    pub fn wait(mut self) -> std::process::ExitStatus {
-        self.child.wait().unwrap()
+    pub fn wait(mut self) -> ExitStatus {
+        self.end_of_it()
+    }
+
+    /// What it has said until now.
+    pub fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    fn end_of_it(&mut self) -> ExitStatus {
+        let pause = Duration::from_millis(10);
+        let mut waited = Duration::ZERO;
+        while waited < LONG {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(pause);
+            waited += pause;
+        }
+        panic!("it does not end; it said:\n{}", self.said())
     }
 
     fn end(&mut self) {
@@ -67,97 +127,21 @@ impl Drop for Program {
     }
 }
 
-/// A controller and agents as programs of their own, in one directory.
-#[derive(Debug)]
-pub struct Installation {
-    directory: tempfile::TempDir,
-    pub port: u16,
-    pub controller: Option<Program>,
-    pub agents: Vec<Option<Program>>,
-}
-
-impl Installation {
-    pub async fn start(agents: usize, slots: u32) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let mut installation = Self { directory, port, controller: None, agents: vec![] };
-        installation.start_controller().await;
-        for number in 0..agents {
-            let token = installation.join_token().await;
-            let file = installation.path(&format!("token-{number}"));
-            std::fs::write(&file, token).unwrap();
-            installation.agents.push(None);
-            installation.start_agent(number, slots);
-        }
-        let client = installation.client();
-        eventually("all agents are linked", || async {
-            (client.reachable().await.len() == agents).then_some(())
-        })
-        .await;
-        installation
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    pub async fn start_controller(&mut self) {
-        let (data, listen) =
-            (self.path("controller").display().to_string(), format!("127.0.0.1:{}", self.port));
-        let arguments = ["--data-dir", &data, "--listen", &listen];
-        self.controller = Some(Program::start(
-            "drover-controller",
-            &self.path("controller.log"),
-            &arguments,
-            self.directory.path(),
-        ));
-        let address = listen.clone();
-        eventually("the controller listens", || async {
-            tokio::net::TcpStream::connect(&address).await.ok()
-        })
-        .await;
-    }
-
-    pub fn start_agent(&mut self, number: usize, slots: u32) {
-        let (state, address) =
-            (self.path(&format!("agent-{number}")).display().to_string(), format!("127.0.0.1:{}", self.port));
-        let (token, name) =
-            (self.path(&format!("token-{number}")).display().to_string(), format!("node-{number}"));
-        let slots = slots.to_string();
-        let arguments = [
-            "--controller",
-            &address,
-            "--state-dir",
-            &state,
-            "--join-token-file",
-            &token,
-            "--name",
-            &name,
-            "--slots",
-            &slots,
-        ];
-        let log = self.path(&format!("agent-{number}.log"));
-        self.agents[number] = Some(Program::start("drover-agent", &log, &arguments, self.directory.path()));
-    }
-
-    pub fn client(&self) -> Client {
-        let read = |name: &str| std::fs::read_to_string(self.path("controller").join(name)).unwrap();
-        Client::new(&format!("127.0.0.1:{}", self.port), &read("ca.crt"), read("operator.token").trim())
-    }
-
-    async fn join_token(&self) -> String {
-        let made = self
-            .client()
-            .nodes()
-            .create_join_token(drover_proto::v1::CreateJoinTokenRequest::default())
-            .await;
-        made.unwrap().into_inner().secret
-    }
-}
-
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, and that no outgoing connection of this machine is given: one that is dialled
+/// while nobody listens would else, now and then, be connected to itself.
 pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
+    let given = range.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(32_768_u16);
+    let (lowest, span) = (10_000, given.saturating_sub(10_000).max(1_000));
+    let own = std::process::id().wrapping_mul(61) % u32::from(span);
+    (0..span)
+        .find_map(|_| {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            let port = lowest + (u16::try_from(own).unwrap() + step % span) % span;
+            std::net::TcpListener::bind(("127.0.0.1", port)).ok().map(|_| port)
+        })
+        .expect("some port is free")
 }
 
 /// Whether a process lives (and is no zombie).

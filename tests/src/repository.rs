@@ -38,6 +38,14 @@ impl Repository {
         Self { _directory: directory, path }
     }
 
+    /// Its references and worktrees, and whatever bears Drover's name: what must be as before if nothing was done.
+    pub fn everything(&self) -> String {
+        let references = self.git(&["for-each-ref"]);
+        let worktrees = self.git(&["worktree", "list", "--porcelain"]);
+        let found = Command::new("find").arg(&self.path).args(["-name", "*drover*"]).output().unwrap();
+        references + &worktrees + &String::from_utf8(found.stdout).unwrap()
+    }
+
     pub fn git(&self, arguments: &[&str]) -> String {
         git(&self.path, arguments)
     }
