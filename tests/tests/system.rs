@@ -1,0 +1,9 @@
+//! Drover as a whole: real programs that are killed, misused and crowded, on real repositories. What is promised must
+//! hold afterwards.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
+
+mod system {
+    mod surviving;
+    mod two_agents;
+}
