@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot be set up has failed")]
 
 mod system {
+    mod crowds;
+    mod kills;
     mod surviving;
     mod two_agents;
 }
