@@ -6,6 +6,7 @@
 mod system {
     mod crowds;
     mod kills;
+    mod leftovers;
     mod surviving;
     mod two_agents;
 }

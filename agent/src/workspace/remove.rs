@@ -94,6 +94,10 @@ impl Workspaces {
                 .await?;
         }
         if is_drovers_last(site)? {
+            // Git leaves them when they are empty; saved work keeps them.
+            for empty in ["refs/drover/base", "refs/drover/trash", "refs/drover"] {
+                let _ = fs::remove_dir(site.common.join(empty));
+            }
             held.release_for_good(&site.common)
         } else {
             held.release()
