@@ -7,6 +7,7 @@ mod system {
     mod crowds;
     mod kills;
     mod leftovers;
+    mod mirrors;
     mod surviving;
     mod two_agents;
 }

@@ -113,7 +113,7 @@ impl Failure {
     pub fn hint(&self) -> String {
         match &*self.cause {
             Cause::GitMissing(_) => "install git on the node, or set its path in the agent's config".into(),
-            Cause::NotARepository => "check the path; 'git init' makes a repository".into(),
+            Cause::NotARepository => "check the path or URL; 'git init' makes a repository".into(),
             Cause::ForeignOwner => {
                 "run the session as the repository's owner (--run-as), or let the agent's user own it".into()
             }

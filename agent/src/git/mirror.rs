@@ -44,7 +44,7 @@ impl Mirrors {
         let asker = Asker { operation: FETCH, locks: &[] };
         let held = self.locks.acquire(&gate, asker, self.git.limit(Length::Long)).await?;
         if path.is_dir() {
-            self.update(&path, who, &held).await?;
+            self.update(&path, url, who, &held).await?;
         } else {
             self.make(&path, url, who, &held).await?;
         }
@@ -88,11 +88,21 @@ impl Mirrors {
                 .once(&Call::new(MAKE, here, ["config", name, value]).by(who).holding(held.file()))
                 .await?;
         }
-        self.update(&beside, who, held).await?;
+        if let Err(failure) = self.update(&beside, url, who, held).await {
+            // Nothing came of it, and nobody may ask for this URL again.
+            let _ = fs::remove_dir_all(&beside);
+            return Err(failure);
+        }
         fs::rename(&beside, path).map_err(io)
     }
 
-    async fn update(&self, path: &Path, who: Option<&Account>, held: &Held) -> Result<(), Failure> {
+    async fn update(
+        &self,
+        path: &Path,
+        url: &Url,
+        who: Option<&Account>,
+        held: &Held,
+    ) -> Result<(), Failure> {
         let ssh = self.ssh(path, who).await;
         let call = |args: &[&str]| {
             Call::new(FETCH, At::Repository(path), args)
@@ -113,8 +123,10 @@ impl Mirrors {
             "origin",
             "+refs/heads/*:refs/remotes/origin/*",
         ];
-        self.git.run(&call(&fetch)).await.map_err(said_of_the_remote)?;
-        let answer = self.git.run(&call(&["ls-remote", "--symref", "origin", "HEAD"])).await?;
+        let of_the_remote = |failure| said_of_the_remote(url, failure);
+        self.git.run(&call(&fetch)).await.map_err(of_the_remote)?;
+        let asked = self.git.run(&call(&["ls-remote", "--symref", "origin", "HEAD"])).await;
+        let answer = asked.map_err(of_the_remote)?;
         let head = String::from_utf8_lossy(&answer).lines().find_map(remote_head);
         let Some(head) = head else { return Ok(()) };
         let reference = format!("refs/remotes/origin/{head}");
@@ -140,8 +152,9 @@ impl Mirrors {
     }
 }
 
-/// What a missing repository is called depends on the transport.
-fn said_of_the_remote(failure: Failure) -> Failure {
+/// A person knows the URL, not where its copy lies; and what a missing repository is called depends on the transport.
+fn said_of_the_remote(url: &Url, failure: Failure) -> Failure {
+    let failure = Failure { place: url.as_str().into(), ..failure };
     match &*failure.cause {
         Cause::Other(text) if text.contains("not found") || text.contains("does not exist") => {
             Failure { cause: Box::new(Cause::NotARepository), ..failure }
