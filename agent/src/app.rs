@@ -132,6 +132,7 @@ fn home(config: &Config, identity: &Identity, clock: &Clock) -> Result<Home, Sta
         Mirrors { root: directory(&state.join("repositories"))?, git, locks: workspaces.locks().clone() };
     let runs = processes(config, identity.node, clock)?;
     Ok(Home {
+        state: state.clone(),
         installation: identity.installation,
         node: identity.node,
         worktrees,

@@ -6,6 +6,8 @@ pub mod run;
 pub mod workspace;
 
 use std::fmt::Debug;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use drover_domain::presence::Presence;
 use drover_domain::session::{Fault, Order};
 use drover_domain::time::Timestamp;
 
+use crate::git::failure::Failure;
 use crate::git::mirror::Mirrors;
 use crate::git::runner::Account;
 use crate::logs::From;
@@ -30,6 +33,8 @@ use workspace::Layout;
 /// This node's own places and tools; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Home {
+    /// The agent's state directory.
+    pub state: PathBuf,
     pub installation: InstallationId,
     pub node: NodeId,
     /// Where worktrees go.
@@ -96,9 +101,15 @@ pub struct Ended {
 }
 
 impl Home {
-    /// The account that a session's own parts run as; none: the agent's.
+    /// The account that a session's own parts run as; none: the agent's. It may pass through the state directory from
+    /// here on, as what is made for it lies below; what is not its own stays closed.
     pub fn account(&self, name: Option<&str>) -> Result<Option<Account>, Fault> {
-        name.map(|name| self.runs.account(name)).transpose()
+        let Some(name) = name else { return Ok(None) };
+        let account = self.runs.account(name)?;
+        fs::set_permissions(&self.state, fs::Permissions::from_mode(0o711)).map_err(|error| {
+            Failure::io("let the session's user pass", &self.state, &error).fault("account")
+        })?;
+        Ok(Some(account))
     }
 
     /// Deletes in the background what was put away. What fails is left for the next time.

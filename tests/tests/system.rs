@@ -10,4 +10,5 @@ mod system {
     mod mirrors;
     mod surviving;
     mod two_agents;
+    mod users;
 }

@@ -159,6 +159,7 @@ impl Machine {
         let mirrors =
             Mirrors { root: state.join("repositories"), git: tool, locks: workspaces.locks().clone() };
         let home = Home {
+            state: state.clone(),
             installation: InstallationId::from_random([2; 10]),
             node,
             worktrees: state.join("worktrees"),
