@@ -8,6 +8,8 @@ mod system {
     mod kills;
     mod leftovers;
     mod mirrors;
+    mod mistakes;
+    mod strangers;
     mod surviving;
     mod two_agents;
     mod users;
