@@ -5,8 +5,10 @@
 
 mod system {
     mod crowds;
+    mod endings;
     mod kills;
     mod leftovers;
+    mod logs;
     mod mirrors;
     mod mistakes;
     mod strangers;
