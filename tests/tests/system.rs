@@ -7,12 +7,14 @@ mod system {
     mod crowds;
     mod endings;
     mod kills;
+    mod languages;
     mod leftovers;
     mod logs;
     mod mirrors;
     mod mistakes;
     mod strangers;
     mod surviving;
+    mod traces;
     mod two_agents;
     mod users;
 }
