@@ -1,6 +1,7 @@
 //! The real programs: started, killed and started again as an operator or a power cut would.
 
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -48,14 +49,45 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// Runs it to its end, which must come.
     pub fn of(command: &mut Command) -> Self {
-        let output = command.output().unwrap();
-        Self {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        let (mut stdout, mut stderr) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        command.stdout(stdout.try_clone().unwrap()).stderr(stderr.try_clone().unwrap());
+        let mut child = command.stdin(Stdio::null()).spawn().unwrap();
+        let ended = end_of(&mut child);
+        let mut ran = Self {
+            code: ended.and_then(|status| status.code()).unwrap_or(-1),
+            stdout: text(&mut stdout),
+            stderr: text(&mut stderr),
+        };
+        if ended.is_none() {
+            let _ = child.kill();
+            let _ = child.wait();
+            ran.stderr.insert_str(0, "it did not end by itself\n");
         }
+        ran
     }
+}
+
+fn text(file: &mut File) -> String {
+    file.rewind().unwrap();
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// How it ended; none: it goes on and on.
+fn end_of(child: &mut Child) -> Option<ExitStatus> {
+    let pause = Duration::from_millis(10);
+    let mut waited = Duration::ZERO;
+    while waited < LONG {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(pause);
+        waited += pause;
+    }
+    None
 }
 
 /// A program that runs, and is killed with this value.
@@ -102,16 +134,7 @@ impl Program {
     }
 
     fn end_of_it(&mut self) -> ExitStatus {
-        let pause = Duration::from_millis(10);
-        let mut waited = Duration::ZERO;
-        while waited < LONG {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            std::thread::sleep(pause);
-            waited += pause;
-        }
-        panic!("it does not end; it said:\n{}", self.said())
+        end_of(&mut self.child).unwrap_or_else(|| panic!("it does not end; it said:\n{}", self.said()))
     }
 
     fn end(&mut self) {
