@@ -4,6 +4,7 @@
 
 mod create;
 pub mod diff;
+mod late;
 mod place;
 pub mod remove;
 mod save;
@@ -21,6 +22,7 @@ use crate::git::runner::{Account, Git, Length};
 use crate::git::worktrees::{self, Entry, Mark};
 
 pub use create::{Branch, Stage};
+pub use late::Look;
 
 /// A session's workspace: where it is to be and whose it is. Everything that the steps need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]

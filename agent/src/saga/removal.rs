@@ -9,13 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::Home;
 use crate::git::read::{self, blocking};
 use crate::step::Step;
-use crate::workspace::Site;
+use crate::workspace::{Look, Site};
 
 /// What the ledger keeps of a removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaving {
     /// What was saved, in words. None: nobody has looked yet.
     saved: Option<Vec<String>>,
+    look: Option<Look>,
     branch: Option<String>,
     trash: Vec<String>,
     reasons: Vec<String>,
@@ -33,7 +34,12 @@ impl Leaving {
 
 pub fn steps(home: &Home, site: &Site, removal: Removal) -> Vec<Box<dyn Step<Leaving>>> {
     let with = || Removing { home: home.clone(), site: site.clone(), removal };
-    vec![Box::new(Save(with())), Box::new(PutAway(with())), Box::new(DropBranch(with()))]
+    vec![
+        Box::new(Save(with())),
+        Box::new(PutAway(with())),
+        Box::new(LetGo(with())),
+        Box::new(DropBranch(with())),
+    ]
 }
 
 struct Removing {
@@ -59,10 +65,11 @@ impl Step<Leaving> for Save {
     async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
         let Removing { home, site, removal } = &self.0;
         let failed = |failure: crate::git::failure::Failure| failure.fault(self.name());
-        let work = home.workspaces.look(site, *removal).await.map_err(failed)?;
+        let (work, look) = home.workspaces.look_now(site, *removal).await.map_err(failed)?;
         home.workspaces.save(site, &work).await.map_err(failed)?;
         if work.is_present || leaving.saved.is_none() {
             leaving.saved = Some(work.told());
+            leaving.look = Some(look);
         }
         Ok(())
     }
@@ -84,6 +91,30 @@ impl Step<Leaving> for PutAway {
     async fn make(&self, _: &mut Leaving) -> Result<(), Fault> {
         let put = self.0.home.workspaces.put_away(&self.0.site).await;
         put.map_err(|failure| failure.fault(self.name()))
+    }
+}
+
+/// Saves what was written between the look and the rename, or since, and gives the directory up.
+struct LetGo(Removing);
+
+#[async_trait]
+impl Step<Leaving> for LetGo {
+    fn name(&self) -> &'static str {
+        "let go"
+    }
+
+    async fn probe(&self, _: &mut Leaving) -> Presence<()> {
+        self.0.home.workspaces.probe_leaving(&self.0.site).await.into_gone()
+    }
+
+    async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
+        let late = self.0.home.workspaces.let_go(&self.0.site, leaving.look.as_ref()).await;
+        let late = late.map_err(|failure| failure.fault(self.name()))?;
+        if late > 0 {
+            let text = format!("saved to the trash: {late} written while it was removed");
+            leaving.saved.get_or_insert_default().push(text);
+        }
+        Ok(())
     }
 }
 

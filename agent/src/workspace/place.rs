@@ -6,6 +6,8 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Component, Path, PathBuf};
 
+use drover_domain::id::SessionId;
+
 use super::Site;
 use crate::git::failure::{Cause, Failure};
 
@@ -72,12 +74,62 @@ pub(super) fn make(site: &Site) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Where a removed workspace waits to be deleted: beside the others, so that going there is one rename.
-pub(super) fn away(site: &Site) -> PathBuf {
-    site.root.join(format!("{AWAY}{}", site.mark.session))
+/// Where a removed workspace lies, beside the others, so that going there is one rename: first until nothing can have
+/// been written into it that was not saved, then until it is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Away {
+    Leaving,
+    Trash,
 }
 
-pub(super) const AWAY: &str = ".trash-";
+impl Away {
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Leaving => ".leaving-",
+            Self::Trash => ".trash-",
+        }
+    }
+
+    /// All directories below `root` that are here, with the session that each was of.
+    pub(super) fn all(self, root: &Path) -> io::Result<Vec<(SessionId, PathBuf)>> {
+        let mut found = Vec::new();
+        for item in fs::read_dir(root)? {
+            let item = item?;
+            let name = item.file_name();
+            let rest = name.to_str().and_then(|name| name.strip_prefix(self.prefix()));
+            let session = rest.and_then(|rest| rest.split('.').next()?.parse().ok());
+            found.extend(session.map(|session| (session, item.path())));
+        }
+        Ok(found)
+    }
+
+    /// Those of this session.
+    pub(super) fn of(self, site: &Site) -> io::Result<Vec<PathBuf>> {
+        let all = match self.all(&site.root) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            all => all?,
+        };
+        Ok(all
+            .into_iter()
+            .filter(|(session, _)| *session == site.mark.session)
+            .map(|(_, path)| path)
+            .collect())
+    }
+
+    /// Renames a directory to here. An earlier removal's may still wait under the first name.
+    pub(super) fn take(self, site: &Site, from: &Path) -> io::Result<()> {
+        let first = site.root.join(format!("{}{}", self.prefix(), site.mark.session));
+        for attempt in 0_u32.. {
+            let to = if attempt == 0 { first.clone() } else { first.with_extension(attempt.to_string()) };
+            match fs::rename(from, &to) {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => {}
+                done => return done,
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Removes the directories above the workspace that have become empty, up to the root.
 pub(super) fn tidy(site: &Site) {

@@ -2,10 +2,8 @@
 //! stopped. Going away is one rename; the deleting is left to [`Workspaces::delete_put_away`], in the background.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
-use drover_domain::id::SessionId;
 use drover_domain::session::{Kept, Removal};
 
 use super::create::{Stage, remove_nameless, stage};
@@ -23,9 +21,10 @@ const DROP: &str = "drop the branch";
 impl Workspaces {
     /// All of it: saves what would be lost, then removes what is the session's.
     pub async fn remove(&self, site: &Site, removal: Removal) -> Result<Kept, Failure> {
-        let work = self.look(site, removal).await?;
+        let (work, look) = self.look_now(site, removal).await?;
         self.save(site, &work).await?;
         self.put_away(site).await?;
+        self.let_go(site, Some(&look)).await?;
         let fate = self.drop_branch(site, removal).await?;
         self.kept(site, &work, &fate).await
     }
@@ -40,19 +39,21 @@ impl Workspaces {
         let is_ours = site.entry(REMOVE)?.is_some() || place::look(site)? != place::Found::Filled;
         if is_ours {
             self.put_away(site).await?;
+            self.let_go(site, None).await?;
         }
         let fate = self.drop_branch(site, Removal::default()).await?;
         Ok(Kept { branch: kept_branch(site, &fate), trash: vec![], reasons: reasons(site, None, &fate) })
     }
 
-    /// Renames the directory away and removes the session's entry. The work must have been saved.
+    /// Renames the directory out of the way and removes the session's entry. The work must have been saved.
     pub async fn put_away(&self, site: &Site) -> Result<(), Failure> {
         let held = self.lock(site, REMOVE).await?;
         let site = site.clone();
         // The lock goes along: this goes on to its end even if nobody waits for it any more.
         let held = blocking(move || {
             if place::look(&site)? != place::Found::Nothing {
-                rename_away(&site)?;
+                let renamed = place::Away::Leaving.take(&site, &site.path);
+                renamed.map_err(|error| Failure::io(REMOVE, &site.path, &error))?;
             }
             while let Some(entry) = site.entry(REMOVE)? {
                 remove_entry(&entry.admin)?;
@@ -111,16 +112,10 @@ impl Workspaces {
         blocking(move || {
             let io = |error| Failure::io("delete removed workspaces", &root, &error);
             let mut count = 0;
-            for item in fs::read_dir(&root).map_err(io)? {
-                let item = item.map_err(io)?;
-                let name = item.file_name().to_string_lossy().into_owned();
-                let session =
-                    name.strip_prefix(place::AWAY).map(|rest| rest.split('.').next().unwrap_or(rest));
-                if session.is_some_and(|session| session.parse::<SessionId>().is_ok()) {
-                    place::delete(&item.path())
-                        .map_err(|error| Failure::io("delete a removed workspace", &item.path(), &error))?;
-                    count += 1;
-                }
+            for (_, path) in place::Away::Trash.all(&root).map_err(io)? {
+                place::delete(&path)
+                    .map_err(|error| Failure::io("delete a removed workspace", &path, &error))?;
+                count += 1;
             }
             Ok(count)
         })
@@ -174,21 +169,6 @@ fn reasons(site: &Site, work: Option<&Work>, fate: &BranchFate) -> Vec<Box<str>>
     let Some(work) = work else { return reasons };
     reasons.extend(work.told().into_iter().map(Into::into));
     reasons
-}
-
-/// An earlier removal's directory may still wait under the first name.
-fn rename_away(site: &Site) -> Result<(), Failure> {
-    let first = place::away(site);
-    for attempt in 0_u32.. {
-        let away = if attempt == 0 { first.clone() } else { first.with_extension(attempt.to_string()) };
-        match fs::rename(&site.path, &away) {
-            Err(error) if matches!(error.kind(), ErrorKind::AlreadyExists | ErrorKind::DirectoryNotEmpty) => {
-            }
-            Err(error) => return Err(Failure::io(REMOVE, &site.path, &error)),
-            Ok(()) => return Ok(()),
-        }
-    }
-    Ok(())
 }
 
 /// The lock with the mark goes last, so that a half-removed entry is still known as ours.

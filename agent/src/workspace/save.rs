@@ -6,7 +6,7 @@
 //! A tree must not name `.git` (nor `git~1`, which is the same on Windows): such a part of a path, and every one that
 //! already has it, gets the ending `~drover`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Write as _;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -24,6 +24,8 @@ use crate::git::runner::{At, Call};
 
 const SAVE: &str = "save the work";
 const ESCAPE: &[u8] = b"~drover";
+/// Where the pointer of a worktree would be in a tree.
+pub(super) const POINTER: &[u8] = b".git~drover";
 const CHUNK: usize = 64 * 1024;
 
 /// What is to be written, and how.
@@ -35,16 +37,55 @@ struct Saving {
     detached: Vec<String>,
     staged: BTreeSet<String>,
     skipped: BTreeSet<Vec<u8>>,
+    /// Only what changed since then is looked at.
+    cutoff: Option<i128>,
+    /// Only these files are written, if there are any.
+    only: Option<Files>,
     seconds: i64,
     title: String,
+}
+
+/// What was written late into a directory that was renamed away.
+#[derive(Clone, Debug)]
+pub(super) struct Late {
+    pub directory: PathBuf,
+    pub skipped: BTreeSet<Vec<u8>>,
+    /// In nanoseconds since 1970: only what changed since then can be late.
+    pub cutoff: i128,
+    /// As trees have them.
+    pub files: Files,
+}
+
+impl Late {
+    /// Finds what changed since the cutoff and is not among what is `known` to be kept.
+    pub(super) fn find(&mut self, known: &HashSet<(Vec<u8>, (u32, String))>) -> Result<(), Broken> {
+        self.files = Saving { cutoff: Some(self.cutoff), ..self.clone().into_saving() }.files()?;
+        self.files.retain(|path, file| !known.contains(&(path.clone(), file.clone())));
+        Ok(())
+    }
+
+    fn into_saving(self) -> Saving {
+        Saving {
+            reference: String::new(),
+            path: Some(self.directory),
+            admin: None,
+            head: None,
+            detached: vec![],
+            staged: BTreeSet::new(),
+            skipped: self.skipped,
+            cutoff: None,
+            only: Some(self.files),
+            seconds: 0,
+            title: String::new(),
+        }
+    }
 }
 
 impl Workspaces {
     /// Saves what `work` found, if anything, and returns the reference. A save that a killed agent made of the very
     /// same files is found again.
     pub async fn save(&self, site: &Site, work: &Work) -> Result<Option<String>, Failure> {
-        let is_away = !work.is_present && place::away(site).exists();
-        if !work.is_unsaved() || is_away {
+        if !work.is_unsaved() || (!work.is_present && is_away(site)?) {
             return Ok(None);
         }
         let before = read::references(&site.common, &site.trash_prefix())?;
@@ -54,14 +95,24 @@ impl Workspaces {
             return Ok(Some(reference.clone()));
         }
         let reference = next(site, &before);
-        self.write(site, work, &reference).await?;
+        let seconds = self.git.clock().wall_millis() / 1000;
+        self.write(site, Saving::new(site, work, &reference, seconds)).await?;
         let (common, name) = (site.common.clone(), reference.clone());
         let commit = blocking(move || read::tip(&common, &name)).await?;
         self.is_saved(site, work, &commit.unwrap_or_default()).await?;
         Ok(Some(reference))
     }
 
-    async fn write(&self, site: &Site, work: &Work, reference: &str) -> Result<(), Failure> {
+    /// Saves these files of the directory, whatever git thinks of them.
+    pub(super) async fn save_late(&self, site: &Site, late: Late) -> Result<(), Failure> {
+        let before = read::references(&site.common, &site.trash_prefix())?;
+        let seconds = self.git.clock().wall_millis() / 1000;
+        let title = format!("Written while {} was removed", site.mark.session);
+        let saving = Saving { reference: next(site, &before), seconds, title, ..late.into_saving() };
+        self.write(site, saving).await
+    }
+
+    async fn write(&self, site: &Site, saving: Saving) -> Result<(), Failure> {
         let settings = [
             "core.fsync=all",
             "fastimport.unpackLimit=0",
@@ -73,7 +124,6 @@ impl Workspaces {
         words.extend(["fast-import", "--quiet", "--date-format=raw"]);
         let call = Call::new(SAVE, At::Repository(&site.common), words).by(site.run_as.as_ref()).long();
         let (sender, mut receiver) = mpsc::channel(16);
-        let saving = Saving::new(site, work, reference, self.git.clock().wall_millis() / 1000);
         let mut producer = tokio::task::spawn_blocking(move || saving.produce(sender));
         let feed = self.git.feed(&call, &mut receiver);
         tokio::pin!(feed);
@@ -118,6 +168,12 @@ pub(super) fn next(site: &Site, before: &[(String, String)]) -> String {
     format!("{}{}", site.trash_prefix(), last + 1)
 }
 
+fn is_away(site: &Site) -> Result<bool, Failure> {
+    let io = |error| Failure::io(SAVE, &site.root, &error);
+    let there = |away: place::Away| away.of(site).map(|found| !found.is_empty()).map_err(io);
+    Ok(there(place::Away::Leaving)? || there(place::Away::Trash)?)
+}
+
 fn number(reference: &str) -> Option<u64> {
     reference.rsplit('/').next()?.parse().ok()
 }
@@ -153,6 +209,8 @@ impl Saving {
                 .collect(),
             staged: work.staged.clone(),
             skipped,
+            cutoff: None,
+            only: None,
             seconds,
             title: format!("Work of {} on {}", site.mark.session, site.branch),
         }
@@ -193,7 +251,11 @@ impl Saving {
         }
         writeln!(pipe, "deleteall").map_err(io)?;
         if let Some(path) = &self.path {
-            walk(path, &|path| self.skipped.contains(path), &mut |found| put(pipe, b"", &found))?;
+            walk(path, &|path| self.skipped.contains(path), &mut |found| {
+                let is_link = matches!(found.kind, Kind::Link { .. });
+                let is_wanted = |only: &Files| only.contains_key(&escaped(found.path, is_link));
+                if self.only.as_ref().is_none_or(is_wanted) { put(pipe, b"", &found) } else { Ok(()) }
+            })?;
         }
         write!(pipe, "\ndone\n").and_then(|()| pipe.flush()).map_err(io)
     }
@@ -223,6 +285,9 @@ impl Saving {
         let mut files = Files::new();
         let Some(path) = &self.path else { return Ok(files) };
         walk(path, &|path| self.skipped.contains(path), &mut |found| {
+            if self.cutoff.is_some_and(|cutoff| found.changed < cutoff) {
+                return Ok(());
+            }
             let id = match &found.kind {
                 Kind::File { file: Some(file), .. } => file_id(file),
                 Kind::Link { target } => bytes_id(target),

@@ -15,6 +15,8 @@ pub(super) struct Found<'a> {
     pub path: &'a [u8],
     /// The permission bits.
     pub mode: u32,
+    /// When it or its name last changed, in nanoseconds since 1970; nobody but the kernel sets that.
+    pub changed: i128,
     pub kind: Kind,
 }
 
@@ -153,7 +155,8 @@ impl Walk<'_> {
             FileType::RegularFile => Kind::File { file: None, size: size(&seen) },
             _ => Kind::Other,
         };
-        (self.visit)(Found { path: &self.path, mode, kind })
+        let changed = i128::from(seen.st_ctime) * 1_000_000_000 + i128::from(seen.st_ctime_nsec);
+        (self.visit)(Found { path: &self.path, mode, changed, kind })
     }
 }
 

@@ -120,12 +120,13 @@ async fn an_idle_run_is_ended_but_output_and_heartbeats_keep_it() {
 #[tokio::test]
 async fn a_run_is_started_once_however_often_it_is_ordered() {
     let machine = Machine::new();
-    let job = || machine.job("echo once >> started; sleep 600");
+    let job = || machine.job("echo once >> started; echo up; sleep 600");
     let starts = (0..4).map(|_| machine.processes.start(key(1), job()));
     for seen in futures::future::join_all(starts).await {
         assert!(matches!(seen.unwrap(), Seen::Running(_)));
     }
     assert!(matches!(machine.processes.start(key(1), job()).await.unwrap(), Seen::Running(_)));
+    machine.until_it_says(key(1), "up").await;
     machine.processes.stop(key(1), "me", std::time::Duration::ZERO).await.unwrap().unwrap();
     assert!(matches!(machine.processes.start(key(1), job()).await.unwrap(), Seen::Ended(_)));
     assert_eq!(fs::read_to_string(machine.workspace().join("started")).unwrap(), "once\n");

@@ -74,6 +74,31 @@ async fn what_is_only_staged_stashed_or_told_to_be_overlooked_is_not_lost() {
 }
 
 #[tokio::test]
+async fn what_is_written_while_it_is_removed_is_not_lost() {
+    let yard = Yard::new();
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    write(&site.path.join("early"), "saved with the rest");
+    let (work, look) = yard.spaces.look_now(&site, PLAIN).await.unwrap();
+    yard.spaces.save(&site, &work).await.unwrap();
+    // Compared already, not renamed yet; then by somebody who had it open or stands in it.
+    write(&site.path.join("README"), "written late");
+    let inside = fs::File::open(&site.path).unwrap();
+    yard.spaces.put_away(&site).await.unwrap();
+    let inside = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&inside)));
+    write(&inside.join("new/file"), "written later still");
+    assert_eq!(yard.spaces.delete_put_away(&yard.root).await.unwrap(), 0, "it is not given up yet");
+    yard.spaces.let_go(&site, Some(&look)).await.unwrap();
+    yard.spaces.drop_branch(&site, PLAIN).await.unwrap();
+    assert_eq!(yard.spaces.delete_put_away(&yard.root).await.unwrap(), 1);
+    let trash = git(&yard.repo, &["for-each-ref", "--format=%(refname)", &site.trash_prefix()]);
+    let late: BTreeMap<_, _> = trash.lines().skip(1).flat_map(|name| saved(&yard.repo, name)).collect();
+    assert_eq!(late[Path::new("README")], ('f', b"written late".to_vec()), "{trash}");
+    assert_eq!(late[Path::new("new/file")], ('f', b"written later still".to_vec()), "{trash}");
+    assert!(!late.contains_key(Path::new("src/a.txt")), "what nobody touched is not saved again");
+}
+
+#[tokio::test]
 async fn commits_on_no_branch_are_kept_alive() {
     let yard = Yard::new();
     let site = yard.site(1);

@@ -1,0 +1,113 @@
+//! What is written into a workspace while it is removed. Between the look and the rename somebody may still write, and
+//! whoever is inside goes on after it: so everything that the kernel saw change since the look, and that is kept nowhere
+//! as it is, is saved too, again and again until nothing more comes. Only then may the directory be deleted.
+
+use std::collections::{BTreeSet, HashSet};
+use std::fs;
+use std::path::Path;
+
+use drover_domain::presence::Presence;
+use drover_domain::session::Removal;
+use serde::{Deserialize, Serialize};
+
+use super::create::points_to;
+use super::place::Away;
+use super::save::{self, Late};
+use super::work::Work;
+use super::{Site, Workspaces};
+use crate::git::failure::{Cause, Failure};
+use crate::git::read::{self, Files, blocking, bytes_id};
+
+/// When a look at a workspace was begun, and what it did not have to save.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Look {
+    /// In milliseconds since 1970.
+    since: i64,
+    /// The commit that was checked out.
+    head: Option<String>,
+    skipped: BTreeSet<Vec<u8>>,
+    /// The id of git's own pointer to the worktree's entry, which is no work.
+    pointer: Option<String>,
+}
+
+const LET_GO: &str = "let the workspace go";
+/// Somebody who still writes after so many rounds will not stop by himself.
+const ROUNDS: usize = 8;
+/// The kernel stamps changes by a clock that lags by up to a tick.
+const LAG_NANOS: i128 = 20_000_000;
+
+impl Workspaces {
+    /// A look, and what is to be remembered of it.
+    pub async fn look_now(&self, site: &Site, removal: Removal) -> Result<(Work, Look), Failure> {
+        let since = self.git.clock().wall_millis();
+        let work = self.look(site, removal).await?;
+        let bare = |path: &Vec<u8>| path.strip_suffix(b"/").unwrap_or(path).to_vec();
+        let is_ours = work.admin.as_ref().is_some_and(|admin| points_to(&site.path, admin));
+        let pointer = fs::read(site.path.join(".git")).ok().filter(|_| is_ours);
+        let look = Look {
+            since,
+            head: work.head.clone(),
+            skipped: work.skipped.iter().map(bare).collect(),
+            pointer: pointer.and_then(|bytes| bytes_id(&bytes).ok()),
+        };
+        Ok((work, look))
+    }
+
+    /// Whether something of the session was renamed away and not given up yet.
+    pub async fn probe_leaving(&self, site: &Site) -> Presence<()> {
+        match Away::Leaving.of(site) {
+            Ok(found) if found.is_empty() => Presence::Absent,
+            Ok(_) => Presence::Present(()),
+            Err(error) => Presence::Unknown(error.to_string()),
+        }
+    }
+
+    /// Gives up what was renamed away, once nothing is in it that is kept nowhere. Returns how many files came late.
+    /// Without a look nobody ever had it.
+    pub async fn let_go(&self, site: &Site, look: Option<&Look>) -> Result<usize, Failure> {
+        let io = |error| Failure::io(LET_GO, &site.root, &error);
+        let mut count = 0;
+        for directory in Away::Leaving.of(site).map_err(io)? {
+            if let Some(look) = look {
+                count += self.save_what_came(site, &directory, look).await?;
+            }
+            Away::Trash.take(site, &directory).map_err(io)?;
+        }
+        Ok(count)
+    }
+
+    async fn save_what_came(&self, site: &Site, directory: &Path, look: &Look) -> Result<usize, Failure> {
+        let (mut since, mut count) = (look.since, 0);
+        for _ in 0..ROUNDS {
+            let cutoff = i128::from(since) * 1_000_000 - LAG_NANOS;
+            since = self.git.clock().wall_millis();
+            let (directory, skipped) = (directory.to_owned(), look.skipped.clone());
+            let mut late = Late { directory, skipped, cutoff, files: Files::new() };
+            let (place, look) = (site.clone(), look.clone());
+            let late = blocking(move || {
+                let failed = |broken: super::walk::Broken| Failure::io(LET_GO, &broken.path, &broken.error);
+                late.find(&kept(&place, &look)?).map_err(failed)?;
+                Ok(late)
+            })
+            .await?;
+            if late.files.is_empty() {
+                return Ok(count);
+            }
+            count += late.files.len();
+            self.save_late(site, late).await?;
+        }
+        let why = format!("something still writes in it, which is {} now", directory.display());
+        Err(Failure::new(LET_GO, &site.path, Cause::WorkNotSaveable(why)))
+    }
+}
+
+/// Every file that the checked-out commit or the session's saved work has, as it has it.
+fn kept(site: &Site, look: &Look) -> Result<HashSet<(Vec<u8>, (u32, String))>, Failure> {
+    let saved = read::references(&site.common, &site.trash_prefix())?.into_iter().map(|(_, commit)| commit);
+    let pointer = look.pointer.iter().map(|id| (save::POINTER.to_vec(), (0o100_644, id.clone())));
+    let mut kept: HashSet<_> = pointer.collect();
+    for commit in saved.chain(look.head.clone()) {
+        kept.extend(read::files(&site.common, &commit)?);
+    }
+    Ok(kept)
+}
