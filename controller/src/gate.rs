@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use drover_daemon::clock::Clock;
 use drover_daemon::telemetry;
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::{Code, Status};
 use tracing::Instrument;
@@ -38,6 +38,8 @@ const RESERVED: usize = 16_384;
 /// How long a call may take if its caller does not say.
 const USUAL: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(600);
+/// As a gRPC code, for the counter.
+const UNIMPLEMENTED: u16 = 12;
 
 impl Gate {
     pub fn new(tokens: Tokens, metrics: Metrics, clock: Clock) -> Self {
@@ -82,6 +84,10 @@ fn is_reserved(path: &str) -> bool {
 pub async fn pass(State(gate): State<Gate>, mut request: Request<Body>, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let started = gate.clock.boot();
+    if access::needs(&path).is_none() && !is_grpc(request.headers()) {
+        gate.metrics.called(&path, UNIMPLEMENTED, gate.clock.boot().saturating_sub(started));
+        return (StatusCode::NOT_FOUND, "there is nothing here\n").into_response();
+    }
     let peer = request.extensions().get::<Peer>().copied();
     let admitted = gate.principal(peer.as_ref(), request.headers()).and_then(|principal| {
         access::allow(&principal, &path)?;
@@ -111,6 +117,12 @@ pub async fn pass(State(gate): State<Gate>, mut request: Request<Body>, next: Ne
             refused(&gate, &path, Error::new(Code::DeadlineExceeded, "DEADLINE", text, hint), started)
         }
     }
+}
+
+/// Who does not speak gRPC would take an answer with its status for a success.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    kind.is_some_and(|kind| kind.starts_with("application/grpc"))
 }
 
 fn refused(gate: &Gate, path: &str, error: Error, started: Duration) -> Response {

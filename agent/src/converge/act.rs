@@ -17,7 +17,7 @@ use crate::saga::removal::{self, Leaving};
 use crate::saga::run::{self, Launch};
 use crate::saga::workspace::{self, Layout};
 use crate::saga::{Ended, Stop};
-use crate::step::{Around, Closing, Ending, OnFailure, Saga, Standing, Stopped};
+use crate::step::{Around, Closing, Ending, OnFailure, Saga, Standing, Step, Stopped};
 use crate::workspace::Site as Place;
 
 /// How long a saga lasts before its steps are told.
@@ -155,20 +155,30 @@ impl Tender {
     ) -> Result<(), Pause> {
         let shared = self.converge.0.clone();
         let _permit = shared.makes.acquire().await;
+        let home = &shared.means.home;
+        if let Some(layout) = self.layout().filter(Layout::has_lost_its_repository) {
+            let steps = removal::without_repository(home, self.session, &layout.path);
+            return self.remove(assignment, steps).await;
+        }
         if self.entry.local.site == Site::Making && self.sagas.contains_key(WORKSPACE) {
             return self.take_back(assignment).await;
         }
-        let place = match self.place_to_remove(assignment).await {
-            Ok(Some(place)) => place,
+        match self.place_to_remove(assignment).await {
+            Ok(Some(place)) => self.remove(assignment, removal::steps(home, &place, removal)).await?,
             Ok(None) => return self.removed(Kept::default()).await,
             Err(fault) => return self.fault(assignment, &fault).await,
-        };
-        let home = &shared.means.home;
-        let saga = Saga {
-            key: self.key(REMOVAL),
-            steps: removal::steps(home, &place, removal),
-            on_failure: OnFailure::Halt,
-        };
+        }
+        home.delete_put_away(&self.converge.means().tasks);
+        Ok(())
+    }
+
+    /// By these steps; what they say of what is left is reported.
+    async fn remove(
+        &mut self,
+        assignment: &Assignment,
+        steps: Vec<Box<dyn Step<Leaving>>>,
+    ) -> Result<(), Pause> {
+        let saga = Saga { key: self.key(REMOVAL), steps, on_failure: OnFailure::Halt };
         let (session, local, attempt) = (self.session, self.entry.local.clone(), assignment.attempt);
         let removing = Local { site: Site::Removing, ..local };
         let ends = [self.key(WORKSPACE), saga.key.clone()];
@@ -186,9 +196,7 @@ impl Tender {
         let record = self.sagas.get(REMOVAL).cloned().unwrap_or_default();
         let standing = Standing { record, fresh: Leaving::default() };
         let opening = vec![Write::Local { session, local: removing.clone() }];
-        self.run_saga(&saga, standing, opening, Box::new(closing)).await?;
-        home.delete_put_away(&self.converge.means().tasks);
-        Ok(())
+        self.run_saga(&saga, standing, opening, Box::new(closing)).await
     }
 
     /// Takes back a workspace that was not finished: nobody has worked in it.

@@ -1,12 +1,16 @@
 //! Removing a workspace: what would be lost is saved and compared first, then the directory goes away by a rename, then
 //! the branch by the rules. It only goes forward: what fails is taken up again where it stopped.
 
+use std::path::{Path, PathBuf};
+
 use async_trait::async_trait;
+use drover_domain::id::SessionId;
 use drover_domain::presence::Presence;
 use drover_domain::session::{Fault, Kept, Removal};
 use serde::{Deserialize, Serialize};
 
 use super::Home;
+use crate::git::failure::Failure;
 use crate::git::read::{self, blocking};
 use crate::step::Step;
 use crate::workspace::{Look, Site};
@@ -42,6 +46,53 @@ pub fn steps(home: &Home, site: &Site, removal: Removal) -> Vec<Box<dyn Step<Lea
     ]
 }
 
+/// What is done with a workspace whose repository is gone: there is nowhere to save its work, so that it stays.
+pub fn without_repository(home: &Home, session: SessionId, workspace: &Path) -> Vec<Box<dyn Step<Leaving>>> {
+    let aside = home.worktrees.join(format!(".kept-{session}"));
+    vec![Box::new(SetAside { workspace: workspace.to_owned(), aside })]
+}
+
+/// Moves the directory out of the way of later sessions of the same name.
+struct SetAside {
+    workspace: PathBuf,
+    aside: PathBuf,
+}
+
+#[async_trait]
+impl Step<Leaving> for SetAside {
+    fn name(&self) -> &'static str {
+        "set aside"
+    }
+
+    async fn probe(&self, leaving: &mut Leaving) -> Presence<()> {
+        match self.workspace.try_exists() {
+            Ok(true) => Presence::Absent,
+            Ok(false) => {
+                leaving.reasons = self.told();
+                Presence::Present(())
+            }
+            Err(error) => Presence::Unknown(error.to_string()),
+        }
+    }
+
+    async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
+        if self.workspace.exists() {
+            let renamed = std::fs::rename(&self.workspace, &self.aside);
+            renamed.map_err(|error| Failure::io("set aside", &self.workspace, &error).fault(self.name()))?;
+        }
+        leaving.reasons = self.told();
+        Ok(())
+    }
+}
+
+impl SetAside {
+    fn told(&self) -> Vec<String> {
+        let files =
+            format!("its repository is gone, so its files are kept as they are: {}", self.aside.display());
+        self.aside.exists().then_some(files).into_iter().collect()
+    }
+}
+
 struct Removing {
     home: Home,
     site: Site,
@@ -64,7 +115,7 @@ impl Step<Leaving> for Save {
 
     async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
         let Removing { home, site, removal } = &self.0;
-        let failed = |failure: crate::git::failure::Failure| failure.fault(self.name());
+        let failed = |failure: Failure| failure.fault(self.name());
         let (work, look) = home.workspaces.look_now(site, *removal).await.map_err(failed)?;
         home.workspaces.save(site, &work).await.map_err(failed)?;
         if work.is_present || leaving.saved.is_none() {
@@ -134,7 +185,7 @@ impl Step<Leaving> for DropBranch {
 
     async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
         let Removing { home, site, removal } = &self.0;
-        let failed = |failure: crate::git::failure::Failure| failure.fault(self.name());
+        let failed = |failure: Failure| failure.fault(self.name());
         let fate = home.workspaces.drop_branch(site, *removal).await.map_err(failed)?;
         let (common, prefix) = (site.common.clone(), site.trash_prefix());
         let trash = blocking(move || read::references(&common, &prefix)).await.map_err(failed)?;

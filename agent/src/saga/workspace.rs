@@ -62,6 +62,11 @@ impl Layout {
         }))
     }
 
+    /// Whether its repository was there once and is not any more.
+    pub fn has_lost_its_repository(&self) -> bool {
+        self.common.as_deref().is_some_and(|common| matches!(common.try_exists(), Ok(false)))
+    }
+
     /// As it is reported.
     pub fn reported(&self) -> Workspace {
         Workspace {

@@ -35,7 +35,10 @@ impl Workspaces {
         scratch.copy(&admin.join("index"), site).map_err(|error| Failure::io(DIFF, &admin, &error))?;
         let index = scratch.0.join("index");
         let at = At::Worktree { admin: &admin, path: &site.path };
-        let settings = self.without_filters(site, &admin).await?;
+        let mut settings = self.without_filters(site, &admin).await?;
+        // A name that another system could not have is shown all the same.
+        let any_name = ["-c", "core.protectNTFS=false", "-c", "core.protectHFS=false"];
+        settings.extend(any_name.map(OsString::from));
         let call = |words: Vec<OsString>| {
             Call::new(DIFF, at, settings.iter().chain(&words))
                 .by(site.run_as.as_ref())

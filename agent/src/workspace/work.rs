@@ -135,7 +135,7 @@ impl BranchFate {
             Self::KeptAsAsked => Some(format!("branch {branch}: kept as asked")),
             Self::KeptUnmerged { commits } => {
                 let commits = if *commits == 1 { "1 commit".into() } else { format!("{commits} commits") };
-                Some(format!("branch {branch}: {commits} on no other branch; --force moves it to the trash"))
+                Some(format!("branch {branch}: {commits} on no other branch"))
             }
             Self::KeptCheckedOut { at } => Some(format!("branch {branch}: checked out at {}", at.display())),
             Self::KeptNotOurs => Some(format!("branch {branch}: nothing says that this session made it")),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drover_domain::node::{Node, Standing};
-use drover_domain::session::{Session, State};
+use drover_domain::session::{FaultCode, Session, State};
 use drover_domain::time::Timestamp;
 use drover_proto::convert::time::stamp;
 use drover_proto::v1;
@@ -83,7 +83,8 @@ fn health(plane: &Plane) -> v1::GetHealthResponse {
     let sessions = fleet.sessions().filter_map(|session| of_session(session));
     let findings: Vec<_> =
         of_registry(plane).into_iter().chain(nodes).chain(copies).chain(sessions).collect();
-    let level = if findings.is_empty() { v1::HealthLevel::Healthy } else { v1::HealthLevel::Manual };
+    let worst = findings.iter().map(v1::Finding::level).max();
+    let level = worst.unwrap_or(v1::HealthLevel::Healthy);
     v1::GetHealthResponse {
         level: level.into(),
         findings,
@@ -107,6 +108,7 @@ fn of_node(node: &Node, now: Timestamp) -> Option<v1::Finding> {
     let seconds = now.since(node.since).as_secs();
     Some(v1::Finding {
         code: "NODE_LOST".into(),
+        level: v1::HealthLevel::Manual.into(),
         subject: node.name.to_string(),
         message: format!("node '{}' is {} since {seconds} s", node.name, node.standing.word()),
         hint: hint.into(),
@@ -121,6 +123,7 @@ fn of_registry(plane: &Plane) -> Option<v1::Finding> {
     let why = plane.registry.trouble()?;
     Some(v1::Finding {
         code: "REGISTRY_NOT_WRITTEN".into(),
+        level: v1::HealthLevel::Manual.into(),
         subject: "registry".into(),
         message: format!("the last change could not be written: {why}"),
         hint: "look at the disk of the controller; what runs goes on, and nothing new is accepted".into(),
@@ -133,6 +136,7 @@ fn of_refusal(plane: &Plane, node: &Node) -> Option<v1::Finding> {
     let (age, why) = plane.links.refusal(node.id, plane.clock.boot()).filter(|(age, _)| *age < REMEMBERED)?;
     Some(v1::Finding {
         code: "LEDGER_REGISTRY_MISMATCH".into(),
+        level: v1::HealthLevel::Manual.into(),
         subject: node.name.to_string(),
         message: why.to_string(),
         evidence: vec![format!("refused {} s ago", age.as_secs())],
@@ -144,12 +148,19 @@ fn of_refusal(plane: &Plane, node: &Node) -> Option<v1::Finding> {
 }
 
 fn of_session(session: &Session) -> Option<v1::Finding> {
-    let (code, message, hint) = match &session.state {
+    let (code, level, message, hint) = match &session.state {
         State::Error { fault, .. } => {
-            (fault.code.word(), format!("{}: {}", fault.step, fault.text), fault.hint.to_string())
+            // One session's fault is its owner's to look at; what does not end, or would lose work, is everybody's.
+            let level = match fault.code {
+                FaultCode::Stuck | FaultCode::WorkNotSaveable => v1::HealthLevel::Manual,
+                _ => v1::HealthLevel::CleanupAvailable,
+            };
+            let hint = format!("{}; droverctl start tries again, droverctl rm removes it", fault.hint);
+            (fault.code.word(), level, format!("{}: {}", fault.step, fault.text), hint)
         }
         State::Orphaned { evidence, .. } => {
-            ("NODE_LOST", evidence.to_string(), "it returns with its node".to_owned())
+            let hint = "it returns with its node; if that was revoked: droverctl rm".to_owned();
+            ("NODE_LOST", v1::HealthLevel::Manual, evidence.to_string(), hint)
         }
         State::Queued(_)
         | State::Creating { .. }
@@ -160,6 +171,7 @@ fn of_session(session: &Session) -> Option<v1::Finding> {
     };
     Some(v1::Finding {
         code: code.into(),
+        level: level.into(),
         subject: session.title(),
         message,
         hint,

@@ -8,7 +8,7 @@ use drover_domain::fleet::{Answer, Fleet};
 use drover_domain::id::SessionId;
 use drover_domain::name::Name;
 use drover_domain::session::{Removal, Session};
-use drover_domain::spec::{Limits, Secrets, Spec};
+use drover_domain::spec::{Limits, RuntimeKind, Secrets, Spec, WorkspaceKind};
 use drover_domain::time::Timestamp;
 use drover_proto::convert::time::maybe_length;
 use drover_proto::convert::{Invalid, known, required, session::render, spec};
@@ -38,6 +38,17 @@ pub async fn create(
     .await
 }
 
+/// What no agent can do yet is said at once; a session that asks for it would wait for ever.
+fn check_built(spec: &Spec) -> Result<(), Error> {
+    match (spec.runtime, spec.workspace) {
+        (RuntimeKind::Tmux, _) => Err(Error::not_built("the runtime 'tmux'")),
+        (RuntimeKind::Container, _) => Err(Error::not_built("the runtime 'container'")),
+        (_, WorkspaceKind::Memory) => Err(Error::not_built("the workspace 'memory'")),
+        (_, WorkspaceKind::Clone) => Err(Error::not_built("the workspace 'clone'")),
+        (RuntimeKind::Process, WorkspaceKind::Worktree) => Ok(()),
+    }
+}
+
 fn new_session(plane: &Plane, call: &Call, asked: v1::CreateSessionRequest) -> Result<NewSession, Error> {
     let mut invalid = Invalid::default();
     let project = match asked.project.as_str() {
@@ -55,6 +66,7 @@ fn new_session(plane: &Plane, call: &Call, asked: v1::CreateSessionRequest) -> R
     }
     let (project, spec, conflict) =
         invalid.or(project.zip(spec).zip(conflict).map(|((p, s), c)| (p, s, c)))?;
+    check_built(&spec)?;
     let fleet = &plane.registry.now().fleet;
     let name = match conflict {
         v1::OnConflict::Unspecified | v1::OnConflict::Fail => {

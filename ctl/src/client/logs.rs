@@ -77,7 +77,8 @@ impl Logs {
         }
         let lost = *self.lost.get_or_insert(now);
         let is_patient = self.request.follow && now.saturating_sub(lost) <= PATIENCE;
-        if !watch::is_passing(status.code()) || !(is_patient || self.attempt < 3) {
+        // Who only wants what there is asks once more at most, and does not wait for a node that is away.
+        if !watch::is_passing(status.code()) || !(is_patient || self.attempt < 1) {
             return Err(self.client.failure(status));
         }
         let wait = Backoff::RECONNECT.delay(self.attempt.min(4), chance::byte());

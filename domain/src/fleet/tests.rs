@@ -535,6 +535,20 @@ fn a_stop_says_who_ordered_it_and_asked_again_only_another_grace_changes_somethi
 }
 
 #[test]
+fn a_session_on_a_revoked_node_can_be_removed_and_then_the_node() {
+    let mut world = World::new(1, 1);
+    let id = world.create("a", |_| {}).unwrap();
+    world.schedule();
+    let node = world.nodes[0].id;
+    world.user(Wish::RevokeNode { node }).unwrap();
+    assert!(matches!(world.user(Wish::RemoveNode { node }), Err(Refused::NodeInUse { .. })));
+    world.user(Wish::DeleteSession { session: id, removal: Removal::default() }).unwrap();
+    let State::Cleaned { kept } = &world.fleet.session(id).unwrap().state else { panic!("it is over") };
+    assert!(kept.reasons[0].contains("stays there"), "{kept:?}");
+    world.user(Wish::RemoveNode { node }).unwrap();
+}
+
+#[test]
 fn a_report_of_an_older_placement_is_heard_and_has_no_effect() {
     let mut world = World::new(1, 1);
     let id = world.create("a", |_| {}).unwrap();

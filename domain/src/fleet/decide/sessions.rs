@@ -8,6 +8,7 @@ use crate::change::{After, Kind};
 use crate::command::NewSession;
 use crate::fence::Fence;
 use crate::id::SessionId;
+use crate::node::Standing;
 use crate::refused::Refused;
 use crate::repository::Repository;
 use crate::session::{Fault, Halt, Hold, Kept, Placement, Progress, Queue, Removal, Session, State, Wanted};
@@ -153,6 +154,10 @@ impl Draft<'_> {
         session.halt.get_or_insert_with(|| Halt { by: self.command.actor.to_string().into(), grace: None });
         session.hold = None;
         session.trace.clone_from(&self.command.trace);
+        if let Some(kept) = self.left_behind(&before) {
+            enter(&mut session, State::Cleaned { kept }, self.now);
+            return Ok(self.save(Kind::SessionCleaned, session));
+        }
         let orphaned = unorphan(&mut session);
         let kind = match &session.state {
             State::Cleaned { .. } => return Ok(Answer::Session(before)),
@@ -176,6 +181,16 @@ impl Draft<'_> {
         };
         reorphan(&mut session, orphaned);
         Ok(self.save(kind, session))
+    }
+
+    /// What stays of a session whose node was revoked: nobody can be asked any more to remove it.
+    fn left_behind(&self, session: &Session) -> Option<Kept> {
+        let placement = session.state.placement()?;
+        let node = self.fleet.node(placement.node)?;
+        let is_over = node.standing == Standing::Revoked
+            && matches!(session.state, State::Orphaned { .. } | State::Error { .. });
+        let reason = format!("what is on node '{}' stays there: the node was revoked", node.name);
+        is_over.then(|| Kept { reasons: vec![reason.into()], ..Kept::default() })
     }
 
     pub(super) fn hold_session(
