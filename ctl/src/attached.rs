@@ -41,6 +41,8 @@ struct Attached<'a> {
     logs: Log,
     raw: Raw,
     progress: Option<Progress>,
+    /// What was last said of why it waits, to who has no terminal.
+    said: String,
 }
 
 #[derive(Debug)]
@@ -71,6 +73,7 @@ pub async fn stand_by(invocation: &Invocation, client: &Client, session: Session
         logs: Log::NotYet,
         raw: Raw::default(),
         progress: None,
+        said: String::new(),
     };
     loop {
         attached.advance()?;
@@ -209,7 +212,13 @@ impl Attached<'_> {
     fn wait(&mut self) {
         let progress = self.progress.get_or_insert_with(|| Progress::new(&self.invocation.out));
         let detail = detail(&self.session, &self.invocation.out.look());
-        progress.say(&format!("{} is {}: {detail}", title(&self.session), state(&self.session)));
+        let words = format!("{} is {}: {detail}", title(&self.session), state(&self.session));
+        progress.say(&words);
+        let waits = self.session.state() == SessionState::Queued && !detail.is_empty();
+        if waits && !self.invocation.out.can_ask() && self.said != words {
+            self.invocation.out.note(format!("droverctl: {words}"));
+            self.said = words;
+        }
     }
 
     fn say(&mut self, text: &str) {

@@ -113,13 +113,13 @@ impl Failure {
     pub fn hint(&self) -> String {
         match &*self.cause {
             Cause::GitMissing(_) => "install git on the node, or set its path in the agent's config".into(),
-            Cause::NotARepository => "check the path or URL; 'git init' makes a repository".into(),
+            Cause::NotARepository => "check the path or URL".into(),
             Cause::ForeignOwner => {
                 "run the session as the repository's owner (--run-as), or let the agent's user own it".into()
             }
             Cause::Unsupported(_) => "use a clone of it in the usual format".into(),
             Cause::Permission(_) => "give the session's user (or the agent's) access to the path".into(),
-            Cause::DiskFull(_) => "free some space on the node; 'droverctl cleanup' may help".into(),
+            Cause::DiskFull(_) => "free some space on the node, for example by droverctl rm".into(),
             Cause::LockHeld { path, .. } => {
                 format!("wait for the other program to end; if none is left, remove {}", path.display())
             }
@@ -129,6 +129,9 @@ impl Failure {
             }
             Cause::BranchTaken { branch, .. } => {
                 format!("choose another name for the session, or delete or rename the branch '{branch}'")
+            }
+            Cause::BaseMissing(base) if base == "HEAD" => {
+                "if it has no commit yet, make one: git commit --allow-empty -m first".into()
             }
             Cause::BaseMissing(_) => "name a branch, tag or commit that the repository has".into(),
             Cause::PathGone(_) => "put the path back, or remove the session".into(),

@@ -82,7 +82,7 @@ async fn serve(
         let code = tokio::select! {
             end = stand_by(invocation, &client, session.clone()) => match end {
                 Ok(End::Over(code)) => {
-                    show_work(invocation, &client, &session).await;
+                    show_work(invocation, &client, &session, stays).await;
                     code
                 }
                 Ok(End::Detached) => Exit::Interrupted.code(),
@@ -121,7 +121,7 @@ fn welcome(invocation: &Invocation, directory: &Directory, target: &Target, cont
 }
 
 /// What the command changed, and what to do with it.
-async fn show_work(invocation: &Invocation, client: &Client, session: &Session) {
+async fn show_work(invocation: &Invocation, client: &Client, session: &Session, stays: bool) {
     let out = &invocation.out;
     let name = title(session);
     let session = match super::get::session(client, session.id.clone(), String::new()).await {
@@ -137,7 +137,9 @@ async fn show_work(invocation: &Invocation, client: &Client, session: &Session) 
         Err(failure) => out.error(&failure.to_string()),
     }
     let branch = session.workspace.as_ref().map(|workspace| workspace.branch.clone()).unwrap_or_default();
-    out.note("\nWhat to try next:");
+    let first =
+        if stays { "\nWhat to try next:" } else { "\nWhat to try next (`droverctl dev` serves again):" };
+    out.note(first);
     for (command, what) in [
         (format!("droverctl diff {name}"), "the change itself"),
         (format!("droverctl logs {name}"), "what it printed"),
