@@ -9,7 +9,7 @@ use drover_proto::v1::node_service_client::NodeServiceClient;
 use drover_proto::v1::session_service_client::SessionServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Status};
 
 use crate::patience::eventually;
@@ -37,14 +37,13 @@ pub struct Client {
 impl Client {
     /// A connection that comes about with the first call, and again after it was lost.
     pub fn new(address: &str, authority: &str, token: &str) -> Self {
-        let tls = ClientTlsConfig::new()
-            .domain_name("drover-controller")
-            .ca_certificate(Certificate::from_pem(authority));
-        let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
-        let endpoint =
-            endpoint.tls_config(tls).unwrap().connect_timeout(Duration::from_secs(10)).tcp_nodelay(true);
         let bearer = Bearer(format!("Bearer {token}").parse().unwrap());
-        Self { channel: endpoint.connect_lazy(), bearer }
+        Self { channel: endpoint(address, authority, None).connect_lazy(), bearer }
+    }
+
+    /// The connection, for calls without the token.
+    pub fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     pub fn sessions(&self) -> SessionServiceClient<Authorized> {
@@ -154,6 +153,19 @@ pub fn pid(session: &v1::Session) -> Option<u32> {
         v1::run_handle::Handle::Pid(pid) => Some(*pid),
         other => panic!("it is no process: {other:?}"),
     }
+}
+
+/// Where a controller is, whom to trust there, and what to show for oneself.
+pub fn endpoint(address: &str, authority: &str, identity: Option<Identity>) -> Endpoint {
+    let tls = ClientTlsConfig::new()
+        .domain_name("drover-controller")
+        .ca_certificate(Certificate::from_pem(authority));
+    let tls = match identity {
+        Some(identity) => tls.identity(identity),
+        None => tls,
+    };
+    let endpoint = Endpoint::from_shared(format!("https://{address}")).unwrap();
+    endpoint.tls_config(tls).unwrap().connect_timeout(Duration::from_secs(10)).tcp_nodelay(true)
 }
 
 /// A session on a path of this machine that runs a shell script.
