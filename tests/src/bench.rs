@@ -35,6 +35,8 @@ use table::{Bound, Goal, Row};
 pub struct Scale {
     /// Files of the large repository.
     files: usize,
+    /// Files of the worktrees that are removed.
+    removed: usize,
     /// Rows of a large registry, and how many sessions of them are live: the registry takes 200,000 of those.
     rows: u64,
     live: u64,
@@ -49,6 +51,7 @@ impl Scale {
     /// Minutes in all.
     pub const QUICK: Self = Self {
         files: 20_000,
+        removed: 2_000,
         rows: 100_000,
         live: 100_000,
         killed: 20_000,
@@ -58,6 +61,7 @@ impl Scale {
     /// As the goals say it; maybe an hour.
     pub const ALL: Self = Self {
         files: 50_000,
+        removed: 50_000,
         rows: 1_000_000,
         live: 190_000,
         killed: 100_000,

@@ -35,6 +35,8 @@ pub(crate) async fn rows(scale: &Scale) -> Result<Vec<Row>> {
         works: &mut small,
         bare: server.client(),
         _server: &server,
+        // Its own, so that neither's worktrees are in the other's way.
+        repository: Repository::with_files(1),
         trees: tempfile::tempdir()?,
         made: 0,
     };
@@ -84,6 +86,7 @@ struct Cost<'a> {
     works: &'a mut Works,
     bare: BareClient,
     _server: &'a BareServer,
+    repository: Repository,
     trees: tempfile::TempDir,
     made: u64,
 }
@@ -96,7 +99,7 @@ impl Contest for Cost<'_> {
             let tree = self.trees.path().join(self.made.to_string()).display().to_string();
             self.bare.write(self.made, Bytes::from(vec![7; 400]), 1_000).await?;
             block_in_place(|| {
-                git(&self.works.repository.path, &["worktree", "add", "--quiet", "--detach", &tree]);
+                git(&self.repository.path, &["worktree", "add", "--quiet", "--detach", &tree]);
                 Command::new("/bin/true").status()
             })?;
         }

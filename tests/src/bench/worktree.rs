@@ -25,23 +25,24 @@ pub(crate) async fn rows(scale: &Scale, is_made: bool, is_removed: bool) -> Resu
     let mut rows = Vec::new();
     let mut yard = Yard::start().await?;
     let sizes = if is_made { vec![(SMALL, 0.9, None), (scale.files, 0.8, Some(0.5))] } else { vec![] };
-    let mut large = None;
+    let mut made = Vec::new();
     for (files, most, stretch) in sizes {
         let measure =
             format!("create → running seen on a watch, {files} files, against git worktree add --detach");
         let goal = Goal { stretch, ..Goal::new("G1", measure, Bound::AtMost(most)) };
         let mut plot = Plot::new(files)?;
         rows.push(line(goal, rounds(&mut Making { yard: &mut yard, plot: &mut plot }, Unit::Seconds)).await);
-        large = Some(plot);
+        made.push(plot);
     }
     if is_removed {
-        let mut plot = large.map_or_else(|| Plot::new(scale.files), Ok)?;
+        let fitting = made.iter().position(|plot| plot.files == scale.removed);
+        let mut plot = fitting.map_or_else(|| Plot::new(scale.removed), |at| Ok(made.swap_remove(at)))?;
         let mut making = Making { yard: &mut yard, plot: &mut plot };
         if making.plot.sessions.is_empty() {
             tracing::info!("G14: making what is to be removed");
             rounds(&mut making, Unit::Seconds).await?;
         }
-        rows.extend(removed(&mut yard, &mut plot, scale.files).await?);
+        rows.extend(removed(&mut yard, &mut plot, scale.removed).await?);
     }
     yard.end().await?;
     Ok(rows)
