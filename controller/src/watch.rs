@@ -126,7 +126,8 @@ impl Follower {
 /// A watcher's end of its stream.
 #[derive(Debug)]
 pub struct Sink<T> {
-    items: mpsc::Sender<T>,
+    /// Boxed, because a channel makes room for 32 at once, and most watchers of a quiet fleet are sent few.
+    items: mpsc::Sender<Box<T>>,
     end: Arc<OnceLock<Status>>,
     _permit: OwnedSemaphorePermit,
 }
@@ -134,7 +135,7 @@ pub struct Sink<T> {
 impl<T> Sink<T> {
     /// `false`: the watcher left, or does not read.
     pub async fn send(&self, item: T) -> bool {
-        match self.items.send_timeout(item, PATIENCE).await {
+        match self.items.send_timeout(Box::new(item), PATIENCE).await {
             Ok(()) => true,
             Err(mpsc::error::SendTimeoutError::Closed(_)) => false,
             Err(mpsc::error::SendTimeoutError::Timeout(_)) => {
@@ -170,12 +171,15 @@ pub fn stream<T: Send + 'static>() -> Result<(Sink<T>, impl Stream<Item = Result
         )
         .after(Duration::from_secs(5))
     })?;
-    let (items, received) = mpsc::channel(BUFFER);
+    let (items, received) = mpsc::channel::<Box<T>>(BUFFER);
     let end = Arc::new(OnceLock::new());
     let last = end.clone();
     let tail = futures::stream::once(async move { last.get().cloned() });
     let tail = tail.filter_map(|end| std::future::ready(end.map(Err)));
-    Ok((Sink { items, end, _permit: permit }, ReceiverStream::new(received).map(Ok).chain(tail)))
+    Ok((
+        Sink { items, end, _permit: permit },
+        ReceiverStream::new(received).map(|item| Ok(*item)).chain(tail),
+    ))
 }
 
 /// What a watcher is told; `I` is a thing as it is.
