@@ -175,11 +175,14 @@ impl Processes {
         let patience = self.0.clock.boot() + grace + END;
         let mut silent = None;
         loop {
+            let mut pause = PAUSE / 10;
             match self.look(key) {
                 Presence::Present(Seen::Ended(exit)) => return Ok(Some(exit)),
                 Presence::Present(Seen::Starting | Seen::Running(_)) => {
                     match self.tell_to_stop(key, by, grace).await {
-                        Said::Ended | Said::Nothing => {}
+                        // The exit file is there: the next look finds it.
+                        Said::Ended => pause = Duration::ZERO,
+                        Said::Nothing => {}
                         Said::Stuck(pids) => return Err(StopError::Stuck { pids }),
                         Said::Silent => silent = self.wake(key).or(silent),
                     }
@@ -197,7 +200,7 @@ impl Processes {
                 let pid = silent.unwrap_or(0);
                 return Err(StopError::Silent { pid });
             }
-            tokio::time::sleep(PAUSE / 10).await;
+            tokio::time::sleep(pause).await;
         }
     }
 

@@ -18,7 +18,12 @@ pub struct Ground {
 
 impl Default for Ground {
     fn default() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::from(tempfile::tempdir().unwrap())
+    }
+}
+
+impl From<tempfile::TempDir> for Ground {
+    fn from(directory: tempfile::TempDir) -> Self {
         // Sessions of other users pass through to what is theirs.
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o711)).unwrap();
         Self { directory }

@@ -27,10 +27,19 @@ impl Installation {
         Self::with(&[], agents, slots).await
     }
 
+    /// The same in a directory in which there may be something already.
+    pub async fn start_in(directory: tempfile::TempDir, agents: usize, slots: u32) -> Self {
+        Self::on(Ground::from(directory), &[], agents, slots).await
+    }
+
     /// The same, with these settings in the environment of every program.
     pub async fn with(variables: &[(&'static str, &str)], agents: usize, slots: u32) -> Self {
+        Self::on(Ground::default(), variables, agents, slots).await
+    }
+
+    async fn on(ground: Ground, variables: &[(&'static str, &str)], agents: usize, slots: u32) -> Self {
         let variables = variables.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        let (port, ground) = (free_port(), Ground::default());
+        let port = free_port();
         let mut installation = Self { controller: None, agents: vec![], port, slots, variables, ground };
         installation.start_controller().await;
         for number in 0..agents {

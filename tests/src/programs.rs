@@ -105,6 +105,10 @@ impl Program {
         Self::spawn(command, log)
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Starts this command with its output in `log`.
     pub fn spawn(mut command: Command, log: &Path) -> Self {
         let output = File::options().create(true).append(true).open(log).unwrap();

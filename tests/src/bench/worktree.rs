@@ -14,8 +14,8 @@ use super::measure::{Contest, Measured, Stopwatch, Unit, rounds};
 use super::table::{Bound, Goal, Row};
 use super::{Scale, line};
 use crate::client::{Client, script};
+use crate::installation::Installation;
 use crate::patience::LONG;
-use crate::programs::Installation;
 use crate::repository::{Repository, git};
 
 const SMALL: usize = 2_000;
