@@ -81,6 +81,7 @@ async fn a_session_of_another_user_is_his_and_what_his_repository_plants_never_r
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     assert!(ran.stderr.contains("refs/drover/trash/"), "{}", ran.stderr);
 
+    assert!(there.path("notes/smudge").is_file(), "the traps are armed: files were checked out through one");
     for note in std::fs::read_dir(there.path("notes")).unwrap().flatten() {
         let who = std::fs::read_to_string(note.path()).unwrap();
         let expected = uid().to_string();
