@@ -7,8 +7,9 @@ mod requests;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -28,6 +29,8 @@ pub use published::{Published, Recent};
 
 /// How many commands of people may wait; then they are refused at once.
 const USERS: usize = 4096;
+/// How often all of the file is read and checked: at the start, and then.
+const CHECK_EVERY: Duration = Duration::from_secs(6 * 3600);
 /// How many reports may wait; then their links do.
 const REPORTS: usize = 4096;
 
@@ -39,6 +42,8 @@ pub struct Registry {
     published: Arc<ArcSwap<Published>>,
     revision: watch::Receiver<u64>,
     trouble: watch::Receiver<Option<Arc<str>>>,
+    /// What is wrong with the file, if something is.
+    damage: Arc<OnceLock<Arc<str>>>,
     history: History,
     clock: Clock,
 }
@@ -130,6 +135,8 @@ impl Registry {
         let (reports, report_jobs) = mpsc::channel(REPORTS);
         let (wake, woken) = watch::channel(revision);
         let (trouble, troubles) = watch::channel(None);
+        let damage = Arc::new(OnceLock::new());
+        let (damages, beside) = (damage.clone(), clock.clone());
         let ended = Arc::new(());
         let alive = Arc::downgrade(&ended);
         let outlet = writer::Outlet { published: published.clone(), wake, trouble, metrics };
@@ -147,16 +154,25 @@ impl Registry {
         let checkpoints = spawn(
             "checkpoints",
             Box::new(move || {
+                let mut checked = None;
                 while alive.strong_count() > 0 {
                     if let Err(error) = checkpointer.run() {
                         tracing::warn!("{error}");
+                    }
+                    let now = beside.boot();
+                    if checked.is_none_or(|at| now.saturating_sub(at) > CHECK_EVERY) {
+                        checked = Some(now);
+                        if let Err(why) = checkpointer.check() {
+                            tracing::error!("the registry's file was checked: {why}");
+                            damages.get_or_init(|| why.into());
+                        }
                     }
                     thread::sleep(writer::CHECKPOINT_EVERY);
                 }
             }),
         )?;
         Ok((
-            Self { users, reports, published, revision: woken, trouble: troubles, history, clock },
+            Self { users, reports, published, revision: woken, trouble: troubles, damage, history, clock },
             Owner(vec![writing, checkpoints]),
         ))
     }
@@ -171,9 +187,9 @@ impl Registry {
         self.revision.clone()
     }
 
-    /// Why the last batch could not be written, if it could not.
+    /// What is wrong with the file, or why the last batch could not be written; none: all is well.
     pub fn trouble(&self) -> Option<Arc<str>> {
-        self.trouble.borrow().clone()
+        self.damage.get().cloned().or_else(|| self.trouble.borrow().clone())
     }
 
     pub fn history(&self) -> &History {

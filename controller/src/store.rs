@@ -98,6 +98,11 @@ const LONG_LOG: u64 = 64 << 20;
 const SHORT_LOG: u64 = 2 << 20;
 
 impl Checkpointer {
+    /// Reads all of the file, history included, and says what is wrong with it.
+    pub fn check(&self) -> Result<(), String> {
+        open::check_whole(&self.connection)
+    }
+
     pub fn run(&self) -> Result<(), Error> {
         let log = self.path.with_extension("db-wal");
         let length = std::fs::metadata(&log).map_or(0, |found| found.len());

@@ -98,13 +98,34 @@ fn settle(connection: &Connection) -> Result<(), String> {
             ));
         }
     }
-    match connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0)) {
+    check_state(connection)
+}
+
+/// Everything but the history, which grows without end and is checked beside the work: see [`check_whole`].
+fn check_state(connection: &Connection) -> Result<(), String> {
+    let names = "SELECT name FROM sqlite_master WHERE type = 'table' AND name <> 'changes'";
+    let names = || -> rusqlite::Result<Vec<String>> {
+        connection.prepare(names)?.query_map((), |row| row.get(0))?.collect()
+    };
+    let names = names().map_err(|error| damaged(&error.to_string()))?;
+    names.iter().try_for_each(|name| check(connection, &format!("PRAGMA quick_check('{name}')")))
+}
+
+/// The whole file.
+pub(super) fn check_whole(connection: &Connection) -> Result<(), String> {
+    check(connection, "PRAGMA quick_check(1)")
+}
+
+fn check(connection: &Connection, order: &str) -> Result<(), String> {
+    match connection.query_row(order, (), |row| row.get::<_, String>(0)) {
         Ok(verdict) if verdict == "ok" => Ok(()),
-        Ok(verdict) => Err(format!(
-            "it is damaged ({verdict}); nothing was changed. Keep the file, and restore a backup"
-        )),
-        Err(error) => Err(error.to_string()),
+        Ok(verdict) => Err(damaged(&verdict)),
+        Err(error) => Err(damaged(&error.to_string())),
     }
+}
+
+fn damaged(verdict: &str) -> String {
+    format!("it is damaged ({verdict}); nothing was changed. Keep the file, and restore a backup")
 }
 
 fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), OpenError> {

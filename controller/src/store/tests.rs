@@ -189,6 +189,33 @@ fn a_second_controller_a_newer_schema_and_a_damaged_file_are_refused() {
 }
 
 #[test]
+fn damage_in_the_history_alone_is_found_beside_the_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, loaded) = Store::open(dir.path(), installation()).unwrap();
+    let mut fleet = loaded.fleet;
+    for number in 1..=200 {
+        let (changes, _) = decide(&mut fleet, Wish::CreateSession(Box::new(new_session(number))));
+        store.commit(&changes, &[]).unwrap();
+    }
+    assert_eq!(store.checkpointer().unwrap().check(), Ok(()));
+    let page: i64 = {
+        let root = "SELECT rootpage FROM sqlite_master WHERE name = 'changes'";
+        store.connection.query_row(root, (), |row| row.get(0)).unwrap()
+    };
+    let size: i64 = store.connection.query_row("PRAGMA page_size", (), |row| row.get(0)).unwrap();
+    store.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())).unwrap();
+    drop(store);
+    let path = dir.path().join("registry.db");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let begin = usize::try_from((page - 1) * size).unwrap();
+    bytes[begin..begin + 64].fill(0xff);
+    std::fs::write(&path, &bytes).unwrap();
+    let (store, loaded) = Store::open(dir.path(), installation()).unwrap();
+    assert_eq!(loaded.fleet.session_count(), 200);
+    assert!(store.checkpointer().unwrap().check().unwrap_err().contains("damaged"));
+}
+
+#[test]
 fn a_live_registry_can_be_read_by_others() {
     let dir = tempfile::tempdir().unwrap();
     let (mut store, loaded) = Store::open(dir.path(), installation()).unwrap();

@@ -153,6 +153,9 @@ async fn start_agent(
 ) -> Result<agent::Running, Box<dyn std::error::Error + Send + Sync>> {
     let shim = std::env::current_exe()?;
     let mut config = AgentConfig::new(controller.to_string(), directory.path().join("agent"), shim);
+    if let Some(sockets) = std::env::var_os("DROVER_SOCKETS").filter(|path| !path.is_empty()) {
+        config.sockets = sockets.into();
+    }
     if Identity::load(&config.state_dir)?.is_none() {
         let token = running.join_token(Duration::from_secs(60)).await.map_err(|error| error.text)?;
         config.join_token = Some(Secret(token));
