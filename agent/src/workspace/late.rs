@@ -2,7 +2,7 @@
 //! whoever is inside goes on after it: so everything that the kernel saw change since the look, and that is kept nowhere
 //! as it is, is saved too, again and again until nothing more comes. Only then may the directory be deleted.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::create::points_to;
 use super::place::Away;
-use super::save::{self, Late};
+use super::save::{self, KeptFiles, Late};
 use super::work::Work;
 use super::{Site, Workspaces};
 use crate::git::failure::{Cause, Failure};
@@ -102,10 +102,10 @@ impl Workspaces {
 }
 
 /// Every file that the checked-out commit or the session's saved work has, as it has it.
-fn kept(site: &Site, look: &Look) -> Result<HashSet<(Vec<u8>, (u32, String))>, Failure> {
+fn kept(site: &Site, look: &Look) -> Result<KeptFiles, Failure> {
     let saved = read::references(&site.common, &site.trash_prefix())?.into_iter().map(|(_, commit)| commit);
     let pointer = look.pointer.iter().map(|id| (save::POINTER.to_vec(), (0o100_644, id.clone())));
-    let mut kept: HashSet<_> = pointer.collect();
+    let mut kept: KeptFiles = pointer.collect();
     for commit in saved.chain(look.head.clone()) {
         kept.extend(read::files(&site.common, &commit)?);
     }

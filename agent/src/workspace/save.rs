@@ -45,6 +45,9 @@ struct Saving {
     title: String,
 }
 
+/// Files that are kept somewhere: the path in a tree, its mode, the id of its content.
+pub(super) type KeptFiles = HashSet<(Vec<u8>, (u32, String))>;
+
 /// What was written late into a directory that was renamed away.
 #[derive(Clone, Debug)]
 pub(super) struct Late {
@@ -58,7 +61,7 @@ pub(super) struct Late {
 
 impl Late {
     /// Finds what changed since the cutoff and is not among what is `known` to be kept.
-    pub(super) fn find(&mut self, known: &HashSet<(Vec<u8>, (u32, String))>) -> Result<(), Broken> {
+    pub(super) fn find(&mut self, known: &KeptFiles) -> Result<(), Broken> {
         self.files = Saving { cutoff: Some(self.cutoff), ..self.clone().into_saving() }.files()?;
         self.files.retain(|path, file| !known.contains(&(path.clone(), file.clone())));
         Ok(())
