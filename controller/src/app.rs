@@ -24,6 +24,7 @@ use crate::pki::{self, Authority};
 use crate::plane::Plane;
 use crate::registry::{Owner, Registry};
 use crate::tunnel::Tunnels;
+use crate::watch::encoded::Shelf;
 use crate::{http, leases, random, retention, scheduler, store, tls};
 
 #[derive(Debug, Error)]
@@ -87,6 +88,7 @@ pub async fn start(config: Config, listener: TcpListener, clock: Clock) -> Resul
         registry,
         links: Links::default(),
         tunnels: Tunnels::default(),
+        shelf: Shelf::default(),
         terms: config.terms,
         clock: clock.clone(),
         tasks: tasks.clone(),

@@ -18,12 +18,15 @@ use crate::metrics::Metrics;
 use crate::pki::Authority;
 use crate::registry::{Done, Published, Registry};
 use crate::tunnel::Tunnels;
+use crate::watch::encoded::Shelf;
 
 #[derive(Clone, Debug)]
 pub struct Plane {
     pub registry: Registry,
     pub links: Links,
     pub tunnels: Tunnels,
+    /// What watchers share.
+    pub shelf: Shelf,
     pub terms: Terms,
     pub clock: Clock,
     pub tasks: Tasks,

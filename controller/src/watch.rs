@@ -1,6 +1,7 @@
 //! Following the registry: what is there, a marker, then what changes. A follower holds a revision and is woken; it
 //! never queues changes of its own. One that does not read is ended with the position to resume from.
 
+pub mod encoded;
 pub mod events;
 pub mod nodes;
 pub mod sessions;

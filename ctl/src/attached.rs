@@ -23,6 +23,9 @@ use crate::prompt;
 /// How long the rest of a log is waited for once its run is over.
 const LAG: Duration = Duration::from_secs(20);
 
+/// How long a run waits before it is said why.
+const EXPLAIN: Duration = Duration::from_secs(2);
+
 /// How standing by ended.
 #[derive(Debug)]
 pub enum End {
@@ -87,6 +90,11 @@ pub async fn stand_by(invocation: &Invocation, client: &Client, session: Session
             () = tokio::time::sleep(LAG), if lag => {
                 attached.say("the rest of the log cannot be had; droverctl logs may show it later");
                 attached.logs = Log::Done;
+            }
+            () = tokio::time::sleep(EXPLAIN), if attached.unsaid().is_some() => {
+                attached.said = attached.unsaid().unwrap_or_default();
+                let words = attached.said.clone();
+                attached.say(&words);
             }
             _ = interrupts.recv() => match attached.wish(&mut interrupts).await? {
                 Wish::Detach => return Ok(attached.detach()),
@@ -212,13 +220,15 @@ impl Attached<'_> {
     fn wait(&mut self) {
         let progress = self.progress.get_or_insert_with(|| Progress::new(&self.invocation.out));
         let detail = detail(&self.session, &self.invocation.out.look());
-        let words = format!("{} is {}: {detail}", title(&self.session), state(&self.session));
-        progress.say(&words);
-        let waits = self.session.state() == SessionState::Queued && !detail.is_empty();
-        if waits && !self.invocation.out.can_ask() && self.said != words {
-            self.invocation.out.note(format!("droverctl: {words}"));
-            self.said = words;
-        }
+        progress.say(&format!("{} is {}: {detail}", title(&self.session), state(&self.session)));
+    }
+
+    /// Why it waits, if it does and there is no terminal that shows it.
+    fn unsaid(&self) -> Option<String> {
+        let waits = matches!(self.logs, Log::NotYet) && self.session.state() == SessionState::Queued;
+        let detail = detail(&self.session, &self.invocation.out.look());
+        let words = format!("{} is queued: {detail}", title(&self.session));
+        (waits && !self.invocation.out.can_ask() && words != self.said).then_some(words)
     }
 
     fn say(&mut self, text: &str) {

@@ -18,6 +18,7 @@ use crate::filter::SessionFilter;
 use crate::plane::Plane;
 use crate::tunnel::Tunnel;
 use crate::watch;
+use crate::watch::encoded::Piece;
 
 /// The items of a stream.
 pub type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -123,10 +124,7 @@ impl Order {
     }
 }
 
-pub fn watch(
-    plane: &Plane,
-    asked: &v1::WatchSessionsRequest,
-) -> Result<Response<Items<v1::WatchSessionsResponse>>, Status> {
+pub fn watch(plane: &Plane, asked: &v1::WatchSessionsRequest) -> Result<Response<Items<Piece>>, Status> {
     let published = plane.registry.now();
     let mut filter = SessionFilter::parse(&asked.filter)?;
     if !asked.session.is_empty() {

@@ -2,7 +2,7 @@
 
 use drover_proto::v1;
 use drover_proto::v1::session_service_server::SessionService;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::{session_changes as changes, session_reads as reads};
 use crate::error::Error;
@@ -44,11 +44,12 @@ impl SessionService for SessionHandler {
         reads::list(&self.0, &request.into_inner())
     }
 
+    /// Served from bytes that all watchers share, see `watch::encoded`: the router asks there first.
     async fn watch_sessions(
         &self,
-        request: Request<v1::WatchSessionsRequest>,
+        _: Request<v1::WatchSessionsRequest>,
     ) -> Answer<Self::WatchSessionsStream> {
-        reads::watch(&self.0, &request.into_inner())
+        Err(Error::new(Code::Internal, "INTERNAL", "the router did not serve this watch", "").into())
     }
 
     async fn start_session(

@@ -3,14 +3,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use drover_domain::change::{After, Change};
 use drover_domain::id::SessionId;
 use drover_domain::session::Session;
-use drover_proto::convert::session::render;
-use drover_proto::v1;
 use drover_proto::v1::watch_sessions_response::Item;
 use drover_proto::v1::{Bookmark, CaughtUp, WatchSessionsResponse};
 
+use super::encoded::{self, Piece};
 use super::{Subject, Told, out_of_range};
 use crate::error::Error;
 use crate::filter::SessionFilter;
@@ -25,33 +25,45 @@ pub struct Sessions {
     shown: HashSet<SessionId>,
 }
 
+/// Whether others look at the same session in the same revision.
+#[derive(Clone, Copy, Debug)]
+enum Looking {
+    Alone,
+    WithOthers,
+}
+
 impl Sessions {
     pub fn new(plane: Plane, filter: SessionFilter) -> Self {
         Self { plane, filter, shown: HashSet::new() }
     }
 
-    fn tell(&mut self, published: &Published, session: &Session) -> Option<Told<v1::Session>> {
+    fn tell(&mut self, published: &Published, session: &Session, who: Looking) -> Option<Told<Bytes>> {
         if !self.filter.matches(&published.fleet, session) {
             return self.shown.remove(&session.id).then(|| Told::Removed(session.id.to_string()));
         }
         self.shown.insert(session.id);
-        Some(Told::Item(render(&published.fleet, session, self.plane.registry.timestamp())))
+        let (fleet, now) = (&published.fleet, self.plane.registry.timestamp());
+        Some(Told::Item(match who {
+            Looking::Alone => encoded::encoded(fleet, session, now),
+            Looking::WithOthers => self.plane.shelf.session(fleet, session, now),
+        }))
     }
 }
 
 #[tonic::async_trait]
 impl Subject for Sessions {
-    type Item = v1::Session;
-    type Message = WatchSessionsResponse;
+    type Item = Bytes;
+    type Message = Piece;
 
     fn initial<'a>(
         &'a mut self,
         published: &'a Published,
-    ) -> Box<dyn Iterator<Item = Told<v1::Session>> + Send + 'a> {
-        Box::new(published.fleet.sessions().filter_map(|session| self.tell(published, session)))
+    ) -> Box<dyn Iterator<Item = Told<Bytes>> + Send + 'a> {
+        let sessions = published.fleet.sessions();
+        Box::new(sessions.filter_map(|session| self.tell(published, session, Looking::Alone)))
     }
 
-    fn changed(&mut self, published: &Published, changes: &[Arc<Change>]) -> Vec<Told<v1::Session>> {
+    fn changed(&mut self, published: &Published, changes: &[Arc<Change>]) -> Vec<Told<Bytes>> {
         let mut seen = HashSet::new();
         let mut told = Vec::new();
         for change in changes {
@@ -61,12 +73,12 @@ impl Subject for Sessions {
             }
             let session = change.after.session().filter(|session| seen.insert(session.id));
             let now = session.and_then(|session| published.fleet.session(session.id));
-            told.extend(now.and_then(|session| self.tell(published, session)));
+            told.extend(now.and_then(|session| self.tell(published, session, Looking::WithOthers)));
         }
         told
     }
 
-    async fn missed(&mut self, published: &Published, seen: u64) -> Result<Vec<Told<v1::Session>>, Error> {
+    async fn missed(&mut self, published: &Published, seen: u64) -> Result<Vec<Told<Bytes>>, Error> {
         let history = self.plane.registry.history().clone();
         let read = self.plane.tasks.spawn_blocking(move || history.removed_after(seen)).await;
         let removed = read.map_err(|error| Error::internal("reading the log", &error))??;
@@ -75,17 +87,17 @@ impl Subject for Sessions {
             removed.into_iter().filter(|id| id.starts_with(SessionId::PREFIX)).map(Told::Removed).collect();
         // Each session has the revision of its last change.
         let changed = published.fleet.sessions().filter(|session| session.revision > seen);
-        told.extend(changed.filter_map(|session| self.tell(published, session)));
+        told.extend(changed.filter_map(|session| self.tell(published, session, Looking::Alone)));
         Ok(told)
     }
 
-    fn message(resume_position: String, told: Told<v1::Session>) -> WatchSessionsResponse {
+    fn message(resume_position: String, told: Told<Bytes>) -> Piece {
         let item = match told {
-            Told::Item(session) => Item::Session(session),
+            Told::Item(session) => return Piece::session(resume_position, session),
             Told::Removed(id) => Item::Removed(id),
             Told::CaughtUp => Item::CaughtUp(CaughtUp {}),
             Told::Bookmark => Item::Bookmark(Bookmark {}),
         };
-        WatchSessionsResponse { resume_position, item: Some(item) }
+        Piece::other(&WatchSessionsResponse { resume_position, item: Some(item) })
     }
 }

@@ -1,5 +1,5 @@
-//! bench: measures Drover against bare ways to the same end, and prints a table. Build the programs that it measures
-//! first: cargo build --release --workspace --bins
+//! bench: measures Drover against bare ways to the same end, and prints a table. Run by cargo, it has the programs that it
+//! measures built first.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -48,11 +48,25 @@ async fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
+/// The programs as they are now. Without cargo those that are there are measured.
+fn build() -> anyhow::Result<()> {
+    let Some(cargo) = std::env::var_os("CARGO") else { return Ok(()) };
+    let manifest = concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml");
+    let mut build = std::process::Command::new(cargo);
+    build.args(["build", "--quiet", "--workspace", "--bins", "--manifest-path", manifest]);
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    anyhow::ensure!(build.status()?.success(), "the programs to measure could not be built");
+    Ok(())
+}
+
 async fn measure(scale: Scale, rows: Vec<String>) -> anyhow::Result<ExitCode> {
     if let Some(odd) = rows.iter().find(|row| !GOALS.iter().any(|goal| goal.eq_ignore_ascii_case(row))) {
         writeln!(std::io::stderr(), "{odd} is not measured; these are: {}", GOALS.join(" "))?;
         return Ok(ExitCode::from(2));
     }
+    build()?;
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(tracing::Level::INFO)
