@@ -36,7 +36,7 @@ pub fn gather(offer: &Offer) -> NodeFacts {
     }
 }
 
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

@@ -406,7 +406,8 @@ fn a_fault_is_told_once_leaves_nothing_and_is_tried_again_under_a_new_attempt() 
     let is_taken = |seen: &Observation| matches!(seen, Observation::Faulted(fault) if fault.code == FaultCode::BranchTaken);
     agent.hears("faulted", is_taken);
     agent.assign(&assignment);
-    assert_eq!(agent.local(1), Local { fence: assignment.fence, faulted: Some(0), ..Local::default() });
+    let nothing = Local { fence: assignment.fence, faulted: Some(0), ..Local::default() };
+    eventually("nothing of it is left", || agent.local(1) == nothing);
     // What was there before is still there.
     assert_ne!(git(&machine.repository(), &["branch", "--list", "drover/s1"]), "");
     git(&machine.repository(), &["branch", "-D", "drover/s1"]);
@@ -466,7 +467,7 @@ fn what_the_controller_does_not_know_is_kept_and_an_older_placement_changes_noth
     agent.assign(&machine.assignment(2, Target::Ready { stop: None }));
     eventually("the other is ready", || agent.local(2).site == Site::Made);
     assert!(machine.worktree(1).is_dir());
-    assert_eq!(agent.local(1).run, LocalRun::Live(order(1)));
+    eventually("it lives", || agent.local(1).run == LocalRun::Live(order(1)));
 }
 
 #[test]

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 
 use drover_domain::converge::Assignment;
 
+use crate::facts;
 use crate::git::runner::Account;
 use crate::shim::record::Run;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What a command shares with the agent whose user it is.
-const PASSED: [&str; 9] =
-    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR"];
+const PASSED: [&str; 10] =
+    ["PATH", "HOME", "USER", "LOGNAME", "EMAIL", "SHELL", "LANG", "LC_ALL", "TZ", "XDG_RUNTIME_DIR"];
 /// What it shares with the agent of another user.
 const PASSED_TO_ALL: [&str; 3] = ["LANG", "LC_ALL", "TZ"];
 
@@ -26,6 +27,9 @@ pub(super) fn of(assignment: &Assignment, who: Option<&Account>) -> BTreeMap<Str
         environment.insert("HOME".into(), home);
         environment.extend(["USER", "LOGNAME"].map(|name| (name.to_owned(), who.name.clone())));
     }
+    // Git takes it where nobody told it who the user is: without, a commit on a new machine fails.
+    let user = environment.get("USER").cloned().unwrap_or_else(|| "drover".to_owned());
+    environment.entry("EMAIL".into()).or_insert_with(|| format!("{user}@{}", facts::hostname()));
     let asked = assignment.spec.environment.iter().chain(&assignment.secrets.0);
     environment.extend(asked.map(|(name, value)| (name.to_string(), value.to_string())));
     environment

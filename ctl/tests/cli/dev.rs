@@ -95,6 +95,17 @@ fn dev_runs_a_command_on_a_branch_of_this_repository_and_ends_with_its_code() {
 }
 
 #[test]
+fn a_commit_works_where_nobody_told_git_an_address() {
+    let world = World::new();
+    let app = world.repository("app");
+    world.git(&app, &["config", "--unset", "user.email"]);
+    let script = "git commit -q --allow-empty -m work && git log -1 --format=%ae";
+    let ran = world.ran(world.command(&["dev", "--once", "--", "sh", "-c", script]).current_dir(&app));
+    assert_eq!(ran.code, 0, "{}", ran.all());
+    assert!(ran.stdout.lines().next().unwrap().contains('@'), "{}", ran.all());
+}
+
+#[test]
 fn dev_passes_on_streams_and_codes_as_they_are() {
     let world = World::new();
     let app = world.repository("app");
