@@ -86,7 +86,11 @@ impl Workspaces {
             let (place, look) = (site.clone(), look.clone());
             let late = blocking(move || {
                 let failed = |broken: super::walk::Broken| Failure::io(LET_GO, &broken.path, &broken.error);
-                late.find(&kept(&place, &look)?).map_err(failed)?;
+                late.find().map_err(failed)?;
+                // Mostly nothing changed, and no tree has to be read.
+                if !late.files.is_empty() {
+                    late.leave_out(&kept(&place, &look)?);
+                }
                 Ok(late)
             })
             .await?;

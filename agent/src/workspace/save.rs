@@ -60,11 +60,15 @@ pub(super) struct Late {
 }
 
 impl Late {
-    /// Finds what changed since the cutoff and is not among what is `known` to be kept.
-    pub(super) fn find(&mut self, known: &KeptFiles) -> Result<(), Broken> {
+    /// Finds what changed since the cutoff.
+    pub(super) fn find(&mut self) -> Result<(), Broken> {
         self.files = Saving { cutoff: Some(self.cutoff), ..self.clone().into_saving() }.files()?;
-        self.files.retain(|path, file| !known.contains(&(path.clone(), file.clone())));
         Ok(())
+    }
+
+    /// Leaves out what is kept already.
+    pub(super) fn leave_out(&mut self, kept: &KeptFiles) {
+        self.files.retain(|path, file| !kept.contains(&(path.clone(), file.clone())));
     }
 
     fn into_saving(self) -> Saving {
