@@ -268,10 +268,11 @@ impl Processes {
     pub fn forget(&self, key: Key) -> io::Result<()> {
         let run = key.order.run;
         let lives = |what: &str| Err(io::Error::other(format!("{what} of run {run} still lives")));
-        match self.directory(key).is_held() {
-            Ok(true) => return lives("the supervisor"),
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(false) | Err(_) => {}
+        // A supervisor that has said how the run ended holds it for another moment, and wants nothing more of it.
+        match self.look(key) {
+            Presence::Present(Seen::Starting | Seen::Running(_)) => return lives("the supervisor"),
+            Presence::Unknown(why) => return Err(io::Error::other(why)),
+            Presence::Present(Seen::Ended(_) | Seen::Orphaned) | Presence::Absent => {}
         }
         if self.cgroup(key).is_some_and(|group| group.is_populated()) {
             return lives("a process");

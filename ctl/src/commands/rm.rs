@@ -108,7 +108,8 @@ impl Removal<'_> {
         let session = until(self.invocation, self.client, session, Goal::Removed, patience).await?;
         out.note(format!("{} is removed", title(&session)));
         for text in kept(&session).lines() {
-            out.note(format!("  {}", line(text)));
+            let kept = if text.starts_with("branch ") { "kept " } else { "" };
+            out.note(format!("  {kept}{}", line(text)));
         }
         Ok(session)
     }

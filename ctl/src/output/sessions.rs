@@ -185,7 +185,10 @@ pub fn preview(preview: &RemovalPreview) -> Vec<String> {
 /// What a removal left behind, and what it says of the rest.
 pub fn kept(session: &Session) -> String {
     let Some(kept) = &session.kept else { return String::new() };
-    let branch = (!kept.branch.is_empty()).then(|| format!("branch {}", kept.branch));
+    let branch = format!("branch {}", kept.branch);
+    // A reason says it too, and why.
+    let is_said = kept.branch.is_empty() || kept.reasons.iter().any(|reason| reason.starts_with(&branch));
+    let branch = (!is_said).then_some(branch);
     let trash = kept.trash.iter().map(|reference| format!("saved work {reference}"));
     let lines: Vec<String> = branch.into_iter().chain(trash).chain(kept.reasons.iter().cloned()).collect();
     lines.join("\n")
