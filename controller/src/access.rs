@@ -79,6 +79,7 @@ const MATRIX: &[(Needs, &[&str])] = &[
             "/drover.v1.MaintenanceService/WatchHealth",
             "/drover.v1.MaintenanceService/GetPlan",
             "/drover.v1.MaintenanceService/ListTrash",
+            "/drover.v1.MaintenanceService/GetTrash",
             "/drover.v1.MaintenanceService/GetSafeMode",
             "/drover.v1.MaintenanceService/GetDebug",
             "/drover.v1.EventService/ListEvents",

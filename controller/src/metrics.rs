@@ -76,7 +76,7 @@ impl Metrics {
                     self.0.queue_wait.observe(change.at.since(placed.created).as_secs_f64());
                 }
             }
-            Kind::RunEnded => {
+            Kind::RunEnded | Kind::RunInterrupted => {
                 if let Some(run) = change.after.session().and_then(|session| session.last_run.as_ref()) {
                     self.ended(&run.outcome);
                 }
@@ -86,6 +86,9 @@ impl Metrics {
             | Kind::SessionQueued
             | Kind::RunOrdered
             | Kind::RunStarted
+            | Kind::RunExtended
+            | Kind::SessionReset
+            | Kind::SessionCheckpointed
             | Kind::SessionStopping
             | Kind::SessionHeld
             | Kind::SessionReleased

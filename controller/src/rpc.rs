@@ -3,6 +3,7 @@
 pub mod access;
 pub mod enrollment;
 pub mod events;
+pub mod explain;
 pub mod maintenance;
 pub mod nodes;
 pub mod page;
@@ -10,6 +11,7 @@ pub mod resolve;
 pub mod session_changes;
 pub mod session_reads;
 pub mod sessions;
+pub mod trash;
 
 use bytes::Bytes;
 use drover_domain::actor::Actor;

@@ -39,12 +39,12 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const MOST_WAITING: usize = 1024;
 
 impl Tunnels {
-    /// Asks the node for what is wanted of the session.
+    /// Asks the node for what is wanted of the session; none: of the node itself.
     pub async fn open(
         &self,
         links: &Links,
         node: NodeId,
-        session: SessionId,
+        session: Option<SessionId>,
         ask: Ask,
     ) -> Result<Tunnel, Error> {
         let id = random::hex(&random::bytes::<16>());
@@ -59,10 +59,11 @@ impl Tunnels {
             }
             waiting.insert(id.clone(), Waiting { node, opened });
         }
-        let order = OpenTunnel { tunnel_id: id, session_id: session.to_string(), ask: Some(ask) };
+        let of = session.map(|session| session.to_string()).unwrap_or_default();
+        let order = OpenTunnel { tunnel_id: id, session_id: of, ask: Some(ask) };
         let away = || {
             let hint = "droverctl node ls shows how it stands; what is on it stays there";
-            Error::new(Code::Unavailable, "NODE_AWAY", "the session's node cannot be asked now", hint)
+            Error::new(Code::Unavailable, "NODE_AWAY", "the node cannot be asked now", hint)
                 .after(Duration::from_secs(5))
         };
         if !links.ask(node, order).await {

@@ -9,7 +9,7 @@ use crate::id::{NodeId, RunId, SessionId, TokenId};
 use crate::name::Name;
 use crate::node::{NodeFacts, Standing};
 use crate::outcome::{Outcome, Usage};
-use crate::session::{Fault, Handle, Kept, Progress, Removal, Workspace};
+use crate::session::{Checkpoint, Fault, Handle, Kept, Progress, Removal, Workspace};
 use crate::spec::{Secrets, Spec};
 use crate::time::Timestamp;
 
@@ -26,6 +26,8 @@ pub enum Wish {
     CreateSession(Box<NewSession>),
     StartSession {
         session: SessionId,
+        /// Go on with what an earlier run began.
+        resume: bool,
     },
     StopSession {
         session: SessionId,
@@ -35,6 +37,16 @@ pub enum Wish {
     DeleteSession {
         session: SessionId,
         removal: Removal,
+    },
+    /// Give its run more time.
+    ExtendSession {
+        session: SessionId,
+        by: Duration,
+    },
+    /// Stop it and forget its troubles; hard: with a new workspace, once the old one's work is in the trash.
+    ResetSession {
+        session: SessionId,
+        hard: bool,
     },
     HoldSession {
         session: SessionId,
@@ -109,6 +121,8 @@ pub struct NewSession {
     pub secrets: Secrets,
     /// Make the workspace only.
     pub start: bool,
+    /// The saved work that its workspace begins with.
+    pub origin: Option<Box<str>>,
 }
 
 /// A machine that asks to join.
@@ -144,6 +158,14 @@ pub enum Observation {
         deadline: Option<Timestamp>,
         handle: Handle,
     },
+    /// A live run's deadline moved.
+    RunExtended {
+        run: RunId,
+        deadline: Timestamp,
+        extensions: u32,
+    },
+    /// Its workspace was saved, and is in use as before.
+    Checkpointed(Checkpoint),
     /// Also of a run that was ordered and never started.
     RunEnded {
         run: RunId,

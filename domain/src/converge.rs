@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::fence::{Against, Fence};
 use crate::id::SessionId;
 use crate::name::Name;
-use crate::session::{Halt, Order, Queue, Removal, Session, State, Wanted, Workspace};
+use crate::session::{Grant, Halt, Order, Queue, Removal, Session, State, Wanted, Workspace};
 use crate::spec::{Secrets, Spec};
 
 /// What a node should be doing for one session: state, not a command.
@@ -26,6 +26,16 @@ pub struct Assignment {
     pub branch: Box<str>,
     /// What the node reported of it before; it survives the loss of a ledger.
     pub workspace: Option<Workspace>,
+    /// The commit that the base was resolved to, once it was.
+    pub base_commit: Option<Box<str>>,
+    /// The saved work that the workspace begins with.
+    pub origin: Option<Box<str>>,
+    /// Grows with each order to make the workspace anew.
+    pub rebuild: u32,
+    /// The run that is ordered goes on with what an interrupted one began.
+    pub resumes: bool,
+    /// What people added to the time of the run that goes on.
+    pub grant: Grant,
     pub target: Target,
     /// How a run that is to be stopped ends.
     pub halt: Option<Halt>,
@@ -96,6 +106,10 @@ pub struct Local {
     pub run: LocalRun,
     /// The attempt under which a fault was met and reported.
     pub faulted: Option<u32>,
+    /// Which making of the workspace this is.
+    pub rebuild: u32,
+    /// What the live run's supervisor was told of added time.
+    pub grant: Grant,
 }
 
 /// The workspace as the ledger knows it.
@@ -152,10 +166,14 @@ pub enum Action {
     Refence,
     MakeWorkspace,
     StartRun(Order),
+    /// Tell the live run what was added to its time.
+    Extend(Order, Grant),
     StopRun(Order),
     /// Say that this run ended before it was begun.
     ReportNeverStarted(Order),
     RemoveWorkspace(Removal),
+    /// Save and remove the workspace, to make it anew.
+    ClearWorkspace,
 }
 
 /// What to do next. `None` as assignment: keep everything, whatever it is.
@@ -171,8 +189,10 @@ pub fn next(assignment: Option<&Assignment>, local: &Local) -> Action {
     }
     match assignment.target {
         Target::Keep => Action::Rest,
-        Target::Ready { stop } => stopped(local, stop).unwrap_or_else(|| made(local).unwrap_or(Action::Rest)),
-        Target::Running { order } => running(local, order),
+        Target::Ready { stop } => {
+            stopped(local, stop).or_else(|| made(assignment, local)).unwrap_or(Action::Rest)
+        }
+        Target::Running { order } => running(assignment, local, order),
         Target::Cleaned { removal, stop } => stopped(local, stop).unwrap_or(match local.site {
             Site::Removed => Action::Rest,
             Site::Nothing | Site::Making | Site::Made | Site::Removing => Action::RemoveWorkspace(removal),
@@ -190,22 +210,29 @@ fn stopped(local: &Local, stop: Option<Order>) -> Option<Action> {
 }
 
 /// What is left to do until the workspace is there.
-fn made(local: &Local) -> Option<Action> {
+fn made(assignment: &Assignment, local: &Local) -> Option<Action> {
+    let is_older = local.rebuild < assignment.rebuild;
     match local.site {
-        Site::Made => None,
+        Site::Made if !is_older => None,
+        Site::Making | Site::Made | Site::Removing if is_older => Some(Action::ClearWorkspace),
+        Site::Removed if is_older => Some(Action::MakeWorkspace),
         // A removal that was begun is not turned back: what it saved is in the trash.
         Site::Removing | Site::Removed => Some(Action::Rest),
-        Site::Nothing | Site::Making => Some(Action::MakeWorkspace),
+        Site::Nothing | Site::Making | Site::Made => Some(Action::MakeWorkspace),
     }
 }
 
-fn running(local: &Local, order: Order) -> Action {
+fn running(assignment: &Assignment, local: &Local, order: Order) -> Action {
+    let start = || made(assignment, local).unwrap_or(Action::StartRun(order));
     match local.run {
+        LocalRun::Live(live) if live == order && local.grant.count < assignment.grant.count => {
+            Action::Extend(order, assignment.grant)
+        }
         LocalRun::Live(live) if live == order => Action::Rest,
-        LocalRun::Starting(begun) if begun == order => made(local).unwrap_or(Action::StartRun(order)),
+        LocalRun::Starting(begun) if begun == order => start(),
         LocalRun::Starting(other) | LocalRun::Live(other) => Action::StopRun(other),
         LocalRun::None | LocalRun::Ended(_) if !local.run.is_news(order) => Action::Rest,
-        LocalRun::None | LocalRun::Ended(_) => made(local).unwrap_or(Action::StartRun(order)),
+        LocalRun::None | LocalRun::Ended(_) => start(),
     }
 }
 
@@ -231,6 +258,11 @@ mod tests {
             secrets: Arc::default(),
             branch: "drover/a".into(),
             workspace: None,
+            base_commit: None,
+            origin: None,
+            rebuild: 0,
+            resumes: false,
+            grant: Grant::default(),
             target,
             halt: None,
             trace: None,
@@ -238,7 +270,7 @@ mod tests {
     }
 
     fn local(site: Site, run: LocalRun) -> Local {
-        Local { fence: Fence { generation: 1, epoch: 1 }, site, run, faulted: None }
+        Local { fence: Fence { generation: 1, epoch: 1 }, site, run, ..Local::default() }
     }
 
     #[test]
@@ -291,6 +323,35 @@ mod tests {
                 assert_eq!(next(None, &local(site, run)), Action::Rest);
             }
         }
+    }
+
+    #[test]
+    fn a_workspace_of_an_older_making_is_cleared_before_it_is_made_anew() {
+        let run = Target::Running { order: order(2) };
+        let table = [
+            (Site::Made, LocalRun::Ended(order(1)), Action::ClearWorkspace),
+            (Site::Making, LocalRun::None, Action::ClearWorkspace),
+            (Site::Removing, LocalRun::None, Action::ClearWorkspace),
+            (Site::Made, LocalRun::Live(order(1)), Action::StopRun(order(1))),
+            (Site::Removed, LocalRun::Ended(order(1)), Action::MakeWorkspace),
+            (Site::Nothing, LocalRun::None, Action::MakeWorkspace),
+        ];
+        for (site, live, expected) in table {
+            let wanted = Assignment { rebuild: 1, ..assigned(run) };
+            assert_eq!(next(Some(&wanted), &local(site, live)), expected, "{site:?} {live:?}");
+            let done = Local { rebuild: 1, site: Site::Made, ..Local::default() };
+            assert_eq!(made(&wanted, &done), None);
+        }
+    }
+
+    #[test]
+    fn added_time_is_told_once() {
+        let grant = Grant { total: Duration::from_secs(9), count: 2 };
+        let wanted = Assignment { grant, ..assigned(Target::Running { order: order(1) }) };
+        let mut here = local(Site::Made, LocalRun::Live(order(1)));
+        assert_eq!(next(Some(&wanted), &here), Action::Extend(order(1), grant));
+        here.grant = grant;
+        assert_eq!(next(Some(&wanted), &here), Action::Rest);
     }
 
     #[test]

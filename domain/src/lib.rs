@@ -15,6 +15,7 @@ pub mod lease;
 pub mod name;
 pub mod node;
 pub mod outcome;
+pub mod outlook;
 pub mod placement;
 pub mod presence;
 pub mod refused;

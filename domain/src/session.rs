@@ -38,6 +38,19 @@ pub struct Session {
     pub runs: u32,
     /// Runs that failed in a row, for the restart policy.
     pub failures: u32,
+    /// Runs that were interrupted in a row, each before it had run for long.
+    pub interruptions: u32,
+    /// The run that is ordered, or ordered next, goes on with what an interrupted one began.
+    pub resumes: bool,
+    /// How often it was asked for a new workspace, and how often its node was told so.
+    pub rebuilds: u32,
+    pub rebuilt: u32,
+    /// The commit that its base was resolved to, once.
+    pub base_commit: Option<Box<str>>,
+    /// The saved work that its workspace begins with.
+    pub origin: Option<Box<str>>,
+    /// The last save of its workspace while it was in use.
+    pub checkpoint: Option<Checkpoint>,
     /// Grows when somebody asks to try again after a fault; the node that met the fault tries once per attempt.
     pub attempt: u32,
     /// The W3C trace parent of the call that last changed what is wanted.
@@ -142,8 +155,26 @@ pub struct LiveRun {
     /// On the node's clock, like every stamp of a run.
     pub started: Timestamp,
     pub deadline: Option<Timestamp>,
+    /// How often the deadline was moved, by whomever.
     pub extensions: u32,
+    pub grant: Grant,
     pub handle: Handle,
+}
+
+/// What people added to a run's time: all of it, and in how many pieces. Telling it twice adds nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    pub total: Duration,
+    pub count: u32,
+}
+
+/// A workspace saved without touching it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    pub reference: Box<str>,
+    pub commit: Box<str>,
+    /// On the node's clock.
+    pub at: Timestamp,
 }
 
 /// How the runtime calls what runs.
@@ -291,6 +322,20 @@ impl State {
         }
     }
 
+    /// The run that goes on, as far as its node was heard.
+    pub fn live(&self) -> Option<&LiveRun> {
+        match self {
+            Self::Running { run, .. } => Some(run),
+            Self::Orphaned { was, .. } => was.live(),
+            Self::Queued(_)
+            | Self::Creating { .. }
+            | Self::Ready { .. }
+            | Self::Cleaning { .. }
+            | Self::Cleaned { .. }
+            | Self::Error { .. } => None,
+        }
+    }
+
     /// The run that a node was told to make and has not reported as ended.
     pub fn order(&self) -> Option<Order> {
         match self {
@@ -415,6 +460,11 @@ impl Session {
         } else {
             format!("{}/{}", self.project, self.name)
         }
+    }
+
+    /// Whether its workspace is to be made anew, and its node was not told so yet.
+    pub fn wants_rebuild(&self) -> bool {
+        self.rebuilds > self.rebuilt
     }
 
     pub fn is_held(&self, now: Timestamp) -> bool {

@@ -47,14 +47,51 @@ pub struct Limits {
     pub queue_timeout: Option<Duration>,
     /// Cap of one run's log on disk.
     pub log_bytes: Option<u64>,
+    /// What keeps a run from being idle. None: everything.
+    pub idle_signs: Option<Signs>,
+    /// What moves a run's deadline. None: the heartbeat file alone.
+    pub extend_signs: Option<Signs>,
+    /// How often a run's deadline may be moved.
+    pub max_extensions: Option<u32>,
+    /// How far it may be moved in all.
+    pub max_extension: Option<Duration>,
+}
+
+/// What counts as a sign that a run lives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Signs {
+    /// The heartbeat file was touched.
+    pub touch: bool,
+    /// It wrote something.
+    pub output: bool,
+    /// Its processes used the processor.
+    pub cpu: bool,
+}
+
+impl Signs {
+    pub const ALL: Self = Self { touch: true, output: true, cpu: true };
+    pub const TOUCH: Self = Self { touch: true, output: false, cpu: false };
 }
 
 impl Limits {
     pub const STOP_GRACE: Duration = Duration::from_secs(10);
     pub const LONGEST_GRACE: Duration = Duration::from_secs(3600);
+    pub const MAX_EXTENSIONS: u32 = 10;
 
     pub fn stop_grace(&self) -> Duration {
         self.stop_grace.unwrap_or(Self::STOP_GRACE)
+    }
+
+    pub fn idle_signs(&self) -> Signs {
+        self.idle_signs.unwrap_or(Signs::ALL)
+    }
+
+    pub fn extend_signs(&self) -> Signs {
+        self.extend_signs.unwrap_or(Signs::TOUCH)
+    }
+
+    pub fn max_extensions(&self) -> u32 {
+        self.max_extensions.unwrap_or(Self::MAX_EXTENSIONS)
     }
 }
 
@@ -206,6 +243,7 @@ impl Problems {
             ("timeout", limits.timeout),
             ("idle_timeout", limits.idle_timeout),
             ("queue_timeout", limits.queue_timeout),
+            ("max_extension", limits.max_extension),
         ];
         for (field, length) in lengths {
             if length.is_some_and(|length| length.is_zero() || length > LONGEST_TIMEOUT) {
@@ -217,6 +255,12 @@ impl Problems {
         }
         if limits.stop_grace.is_some_and(|grace| grace > Limits::LONGEST_GRACE) {
             self.add("stop_grace", "is longer than an hour");
+        }
+        if limits.timeout.is_none() && (limits.max_extensions.is_some() || limits.max_extension.is_some()) {
+            self.add("max_extensions", "goes with a timeout: without one there is nothing to extend");
+        }
+        if limits.idle_timeout.is_some() && limits.idle_signs() == Signs::default() {
+            self.add("idle_signs", "names no sign of life, so that every run would be idle");
         }
         if limits.log_bytes.is_some_and(|bytes| bytes < 64 * 1024) {
             self.add("log_bytes", "is less than 64 KiB");
@@ -325,6 +369,12 @@ pub(crate) mod tests {
         assert_eq!(fields(|p| p.runtime = RuntimeKind::Container), ["workspace", "image"]);
         assert_eq!(fields(|p| p.limits.timeout = Some(Duration::ZERO)), ["timeout"]);
         assert_eq!(fields(|p| p.limits.log_bytes = Some(1)), ["log_bytes"]);
+        assert_eq!(fields(|p| p.limits.max_extensions = Some(1)), ["max_extensions"]);
+        let deaf = |p: &mut Parts| {
+            p.limits.idle_timeout = Some(Duration::from_secs(1));
+            p.limits.idle_signs = Some(Signs::default());
+        };
+        assert_eq!(fields(deaf), ["idle_signs"]);
         assert_eq!(fields(|p| p.run_as = Some("-x".into())), ["run_as"]);
         let path = || Repository::Path { path: AbsolutePath::new("/a").unwrap(), machine: "".into() };
         assert_eq!(fields(|p| p.repository = path()), ["repository"]);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use drover_domain::command::Observation;
 use drover_domain::converge::{Action, Assignment, Local, LocalRun, Site};
-use drover_domain::session::{Fault, FaultCode, Kept, Order, Progress, Removal};
+use drover_domain::id::SessionId;
+use drover_domain::session::{Fault, FaultCode, Grant, Kept, Order, Progress, Removal};
 use tokio::sync::watch;
 
 use super::observe;
@@ -48,7 +49,11 @@ impl Tender {
             Action::StopRun(order) | Action::ReportNeverStarted(order) => {
                 self.stop_run(assignment, order).await
             }
-            Action::RemoveWorkspace(removal) => self.remove_workspace(assignment, removal).await,
+            Action::Extend(order, grant) => self.extend(order, grant).await,
+            Action::RemoveWorkspace(removal) => {
+                self.remove_workspace(assignment, Leave::ForGood(removal)).await
+            }
+            Action::ClearWorkspace => self.remove_workspace(assignment, Leave::ToBeMadeAnew).await,
         }
     }
 
@@ -57,7 +62,8 @@ impl Tender {
         let _permit = shared.makes.acquire().await;
         let home = &shared.means.home;
         let saga = self.workspace_saga(assignment);
-        let (session, local, attempt) = (self.session, self.entry.local.clone(), assignment.attempt);
+        let (session, attempt) = (self.session, assignment.attempt);
+        let local = Local { rebuild: assignment.rebuild, ..self.entry.local.clone() };
         let making = Local { site: Site::Making, ..local.clone() };
         let closing = |ending: Ending<'_, Layout>| match ending {
             Ending::Done(layout) => {
@@ -108,6 +114,7 @@ impl Tender {
             on_failure: OnFailure::Undo,
         };
         let (session, local, attempt) = (self.session, self.entry.local.clone(), assignment.attempt);
+        let local = Local { grant: Grant::default(), ..local };
         let starting = Local { run: LocalRun::Starting(order), ..local.clone() };
         let closing = |ending: Ending<'_, Launch>| match ending {
             Ending::Done(launch) => {
@@ -141,6 +148,10 @@ impl Tender {
         }
     }
 
+    async fn extend(&mut self, _order: Order, _grant: Grant) -> Result<(), Pause> {
+        Err(Pause::Again("supervisors cannot be told of added time yet".into()))
+    }
+
     /// The end of a run, whoever ended it: no process of it is left.
     pub(super) async fn run_ended(&mut self, order: Order, ended: Ended) -> Result<(), crate::ledger::Error> {
         let mut writes = observe::ended(self.session, self.entry.local.clone(), order, &ended);
@@ -148,24 +159,23 @@ impl Tender {
         self.commit(writes).await
     }
 
-    async fn remove_workspace(
-        &mut self,
-        assignment: &Arc<Assignment>,
-        removal: Removal,
-    ) -> Result<(), Pause> {
+    async fn remove_workspace(&mut self, assignment: &Arc<Assignment>, leave: Leave) -> Result<(), Pause> {
         let shared = self.converge.0.clone();
         let _permit = shared.makes.acquire().await;
         let home = &shared.means.home;
         if let Some(layout) = self.layout().filter(Layout::has_lost_its_repository) {
             let steps = removal::without_repository(home, self.session, &layout.path);
-            return self.remove(assignment, steps).await;
+            return self.remove(assignment, leave, steps).await;
         }
         if self.entry.local.site == Site::Making && self.sagas.contains_key(WORKSPACE) {
             return self.take_back(assignment).await;
         }
         match self.place_to_remove(assignment).await {
-            Ok(Some(place)) => self.remove(assignment, removal::steps(home, &place, removal)).await?,
-            Ok(None) => return self.removed(Kept::default()).await,
+            Ok(Some(place)) => {
+                let steps = removal::steps(home, &place, leave.removal());
+                self.remove(assignment, leave, steps).await?;
+            }
+            Ok(None) => return self.removed(leave).await,
             Err(fault) => return self.fault(assignment, &fault).await,
         }
         home.delete_put_away(&self.converge.means().tasks);
@@ -176,6 +186,7 @@ impl Tender {
     async fn remove(
         &mut self,
         assignment: &Assignment,
+        leave: Leave,
         steps: Vec<Box<dyn Step<Leaving>>>,
     ) -> Result<(), Pause> {
         let saga = Saga { key: self.key(REMOVAL), steps, on_failure: OnFailure::Halt };
@@ -185,7 +196,7 @@ impl Tender {
         let closing = |ending: Ending<'_, Leaving>| match ending {
             Ending::Done(leaving) => {
                 let local = Local { site: Site::Removed, ..removing.clone() };
-                let mut writes = observe::change(session, local, &Observation::Removed(leaving.kept()));
+                let mut writes = leave.told(session, local, leaving.kept());
                 writes.extend(ends.iter().cloned().map(Write::End));
                 writes
             }
@@ -233,9 +244,10 @@ impl Tender {
         layout.site(home, assignment)
     }
 
-    async fn removed(&mut self, kept: Kept) -> Result<(), Pause> {
+    /// Nothing was here.
+    async fn removed(&mut self, leave: Leave) -> Result<(), Pause> {
         let local = Local { site: Site::Removed, ..self.entry.local.clone() };
-        let mut writes = observe::change(self.session, local, &Observation::Removed(kept));
+        let mut writes = leave.told(self.session, local, Kept::default());
         writes.extend([WORKSPACE, REMOVAL].map(|saga| Write::End(self.key(saga))));
         Ok(self.commit(writes).await?)
     }
@@ -310,6 +322,31 @@ impl Tender {
                     tracing::warn!(session = %self.session, "progress not told: {error}");
                 }
             }
+        }
+    }
+}
+
+/// What becomes of a session whose workspace is removed.
+#[derive(Clone, Copy)]
+enum Leave {
+    ForGood(Removal),
+    /// Its branch begins anew too, once its tip is in the trash.
+    ToBeMadeAnew,
+}
+
+impl Leave {
+    fn removal(self) -> Removal {
+        match self {
+            Self::ForGood(removal) => removal,
+            Self::ToBeMadeAnew => Removal { keep_branch: false, force_branch: true },
+        }
+    }
+
+    /// What is gone for good is reported; the other is told by what comes after it.
+    fn told(self, session: SessionId, local: Local, kept: Kept) -> Vec<Write> {
+        match self {
+            Self::ForGood(_) => observe::change(session, local, &Observation::Removed(kept)),
+            Self::ToBeMadeAnew => vec![Write::Local { session, local }],
         }
     }
 }

@@ -178,8 +178,10 @@ fn word(action: Action) -> &'static str {
         Action::Refence => "refence",
         Action::MakeWorkspace => "make workspace",
         Action::StartRun(_) => "start run",
+        Action::Extend(..) => "extend run",
         Action::StopRun(_) => "stop run",
         Action::ReportNeverStarted(_) => "report never started",
         Action::RemoveWorkspace(_) => "remove workspace",
+        Action::ClearWorkspace => "clear workspace",
     }
 }

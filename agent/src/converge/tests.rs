@@ -17,7 +17,7 @@ use drover_domain::name::Name;
 use drover_domain::outcome::{Outcome, Usage};
 use drover_domain::presence::Presence;
 use drover_domain::repository::{AbsolutePath, Repository};
-use drover_domain::session::{Fault, FaultCode, Order, Removal};
+use drover_domain::session::{Fault, FaultCode, Grant, Order, Removal};
 use drover_domain::spec::{OnNodeLoss, Parts, Restart, Resume, RuntimeKind, Spec, WorkspaceKind};
 use drover_domain::time::Timestamp;
 use drover_proto::convert;
@@ -208,6 +208,11 @@ impl Machine {
             secrets: Arc::default(),
             branch: format!("drover/s{number}").into(),
             workspace: None,
+            base_commit: None,
+            origin: None,
+            rebuild: 0,
+            resumes: false,
+            grant: Grant::default(),
             target,
             halt: None,
             trace: None,

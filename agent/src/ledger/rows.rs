@@ -2,12 +2,13 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use drover_domain::converge::{Local, LocalRun, Site};
 use drover_domain::fence::Fence;
 use drover_domain::id::SessionId;
-use drover_domain::session::{Fault, Order, Workspace};
+use drover_domain::session::{Fault, Grant, Order, Workspace};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::book::{Book, Entry, Heading, Key, Mark, Pending, Record, Write};
@@ -79,7 +80,7 @@ fn set_local(to: &Connection, session: SessionId, local: &Local) -> Result<()> {
     run(
         to,
         "UPDATE sessions SET generation = ?2, epoch = ?3, site = ?4, run_state = ?5, run = ?6, ordinal = ?7,
-                faulted = ?8 WHERE session = ?1",
+                faulted = ?8, rebuild = ?9, granted_ms = ?10, grants = ?11 WHERE session = ?1",
         params![
             session.to_string(),
             signed(local.fence.generation)?,
@@ -89,6 +90,9 @@ fn set_local(to: &Connection, session: SessionId, local: &Local) -> Result<()> {
             order.map(|order| order.run.to_string()),
             order.map(|order| order.ordinal),
             local.faulted,
+            local.rebuild,
+            i64::try_from(local.grant.total.as_millis()).unwrap_or(i64::MAX),
+            local.grant.count,
         ],
     )
 }
@@ -195,7 +199,7 @@ pub(super) fn cookie(from: &Connection) -> Result<Option<Bytes>> {
 
 const SESSIONS: &str =
     "SELECT session, assignment, generation, epoch, site, run_state, run, ordinal, faulted, path,
-    branch, base_commit FROM sessions";
+    branch, base_commit, rebuild, granted_ms, grants FROM sessions";
 const SAGAS: &str =
     "SELECT session, saga, data, back, fault_code, fault_step, fault_text, fault_hint, fault_retryable
     FROM sagas";
@@ -217,7 +221,16 @@ fn each(
 
 fn add_session(book: &mut Book, row: &Row<'_>) -> Result<()> {
     let fence = Fence { generation: unsigned(row, "generation")?, epoch: unsigned(row, "epoch")? };
-    let local = Local { fence, site: site(row)?, run: local_run(row)?, faulted: row.get("faulted")? };
+    let grant =
+        Grant { total: Duration::from_millis(unsigned(row, "granted_ms")?), count: row.get("grants")? };
+    let local = Local {
+        fence,
+        site: site(row)?,
+        run: local_run(row)?,
+        faulted: row.get("faulted")?,
+        rebuild: row.get("rebuild")?,
+        grant,
+    };
     let workspace = match row.get::<_, Option<Box<str>>>("path")? {
         Some(path) => {
             Some(Workspace { path, branch: row.get("branch")?, base_commit: row.get("base_commit")? })

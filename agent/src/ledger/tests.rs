@@ -5,7 +5,7 @@ use std::fs;
 use drover_domain::converge::{Local, LocalRun, Site};
 use drover_domain::fence::Fence;
 use drover_domain::id::{NodeId, RunId, SessionId};
-use drover_domain::session::{Fault, Order, Workspace};
+use drover_domain::session::{Fault, Grant, Order, Workspace};
 use proptest::prelude::*;
 use rusqlite::Connection;
 
@@ -42,6 +42,8 @@ fn what_was_committed_is_there_when_it_is_opened_again() {
             site: Site::Made,
             run: LocalRun::Live(order),
             faulted: Some(7),
+            rebuild: 2,
+            grant: Grant { total: std::time::Duration::from_millis(5), count: 1 },
         };
         let workspace = Workspace { path: "/w".into(), branch: "b".into(), base_commit: "c".into() };
         let writes = vec![
@@ -84,11 +86,11 @@ fn a_ledger_of_a_newer_schema_or_another_node_is_refused_and_left_alone() {
     assert!(matches!(foreign, OpenError::Foreign { .. }), "{foreign}");
 
     let connection = Connection::open(dir.path().join("ledger.db")).unwrap();
-    let newer = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) SELECT 99, name, applied_on, checksum FROM refinery_schema_history";
+    let newer = "INSERT INTO refinery_schema_history (version, name, applied_on, checksum) SELECT 99, name, applied_on, checksum FROM refinery_schema_history LIMIT 1";
     connection.execute(newer, ()).unwrap();
     drop(connection);
     let refused = Ledger::open(dir.path(), node()).unwrap_err();
-    assert!(matches!(refused, OpenError::Newer { found: 99, known: 1, .. }), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 99, known: 2, .. }), "{refused}");
 }
 
 #[test]
@@ -146,7 +148,13 @@ fn writes() -> impl Strategy<Value = Write> {
         let order = Order { run: RunId::from_random([run; 10]), ordinal: run.into() };
         let run = [LocalRun::None, LocalRun::Starting(order), LocalRun::Live(order), LocalRun::Ended(order)];
         let site = [Site::Nothing, Site::Making, Site::Made, Site::Removing][usize::from(site)];
-        Local { fence: Fence { generation: 1, epoch }, site, run: run[epoch as usize + 1], faulted }
+        Local {
+            fence: Fence { generation: 1, epoch },
+            site,
+            run: run[epoch as usize + 1],
+            faulted,
+            ..Local::default()
+        }
     });
     prop_oneof![
         (one.clone(), any::<Option<[u8; 3]>>()).prop_map(|(n, bytes)| Write::Assign {

@@ -284,6 +284,8 @@ fn kinds(reports: &[Report]) -> Vec<&'static str> {
         Observation::WorkspaceReady(_) => "ready",
         Observation::RunStarted(_) => "started",
         Observation::RunEnded(_) => "ended",
+        Observation::RunExtended(_) => "extended",
+        Observation::Checkpointed(_) => "checkpointed",
         Observation::Removed(_) => "removed",
         Observation::Faulted(_) => "faulted",
     };

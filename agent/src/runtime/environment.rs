@@ -32,6 +32,9 @@ pub(super) fn of(assignment: &Assignment, who: Option<&Account>) -> BTreeMap<Str
     environment.entry("EMAIL".into()).or_insert_with(|| format!("{user}@{}", facts::hostname()));
     let asked = assignment.spec.environment.iter().chain(&assignment.secrets.0);
     environment.extend(asked.map(|(name, value)| (name.to_string(), value.to_string())));
+    if assignment.resumes {
+        environment.insert("DROVER_RESUMED".into(), "1".into());
+    }
     environment
 }
 

@@ -8,6 +8,7 @@ use drover_domain::id::SessionId;
 use drover_domain::outcome::Outcome;
 use drover_domain::presence::Presence;
 use drover_domain::session::{Fault, FaultCode, Order};
+use drover_domain::spec::Resume;
 use drover_domain::time::Timestamp;
 
 use super::look::Seen;
@@ -123,7 +124,7 @@ fn job(assignment: &Assignment, layout: &Layout) -> Result<Job, Fault> {
     let millis = |length: Duration| u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
     let limits = &assignment.spec.limits;
     Ok(Job {
-        command: assignment.spec.command.iter().map(|word| word.to_string()).collect(),
+        command: command(assignment).iter().map(|word| word.to_string()).collect(),
         environment: environment::of(assignment, account.as_ref()),
         workspace: layout.path.clone(),
         fence: assignment.fence.to_string(),
@@ -135,6 +136,14 @@ fn job(assignment: &Assignment, layout: &Layout) -> Result<Job, Fault> {
             log_bytes: limits.log_bytes.unwrap_or(logs::CAP),
         },
     })
+}
+
+/// What to run: what the spec has for going on, if it has that and the run goes on with an earlier one.
+fn command(assignment: &Assignment) -> &[Box<str>] {
+    match &assignment.spec.resume {
+        Resume::Auto { command } if assignment.resumes && !command.is_empty() => command,
+        Resume::Auto { .. } | Resume::Never => &assignment.spec.command,
+    }
 }
 
 fn end(exit: &Exit) -> Ended {

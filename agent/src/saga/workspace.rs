@@ -36,7 +36,10 @@ impl Layout {
         let fresh = || home.worktrees.join(assignment.project.as_str()).join(assignment.name.as_str());
         Self {
             common: None,
-            base: known.map(|workspace| workspace.base_commit.as_ref().to_owned()),
+            base: known
+                .map(|workspace| &workspace.base_commit)
+                .or(assignment.base_commit.as_ref())
+                .map(|base| base.as_ref().to_owned()),
             branch: known.map_or(&assignment.branch, |workspace| &workspace.branch).as_ref().to_owned(),
             path: known.map_or_else(fresh, |workspace| PathBuf::from(workspace.path.as_ref())),
             run_as: assignment.spec.run_as.as_deref().map(str::to_owned),

@@ -93,7 +93,8 @@ impl Tunnels {
                 let work = workspaces.look(&site, removal).await.map_err(|failure| fault(&failure))?;
                 say(out, Up::Work(preview(&site, &work))).await
             }
-            None => Err(Trouble::NotUnderstood),
+            Some(Ask::MakeCheckpoint(_) | Ask::ReadTrash(_) | Ask::RestoreTrash(_) | Ask::PurgeTrash(_))
+            | None => Err(Trouble::NotUnderstood),
         }
     }
 

@@ -42,6 +42,11 @@ fn assignment(script: &str) -> Assignment {
         run_as: None,
     };
     Assignment {
+        base_commit: None,
+        origin: None,
+        rebuild: 0,
+        resumes: false,
+        grant: Default::default(),
         session: key(1).session,
         project: Name::default_project(),
         name: Name::new("s").unwrap(),

@@ -1,4 +1,4 @@
-//! MaintenanceService: health as far as it is known. Plans, trash, safe mode and debug mode are not built yet.
+//! MaintenanceService: health as far as it is known, and the trash. Plans, safe mode and debug mode are not built yet.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use drover_proto::v1::maintenance_service_server::MaintenanceService;
 use tonic::{Request, Response, Status};
 
 use super::session_reads::Items;
+use super::trash;
 use crate::error::Error;
 use crate::plane::Plane;
 
@@ -51,14 +52,20 @@ impl MaintenanceService for MaintenanceHandler {
     async fn apply_plan(&self, _: Request<v1::ApplyPlanRequest>) -> Answer<Self::ApplyPlanStream> {
         not_built("plans")
     }
-    async fn list_trash(&self, _: Request<v1::ListTrashRequest>) -> Answer<v1::ListTrashResponse> {
-        not_built("listing the trash")
+    async fn list_trash(&self, request: Request<v1::ListTrashRequest>) -> Answer<v1::ListTrashResponse> {
+        trash::list(&self.0, request.into_inner()).await
     }
-    async fn restore_trash(&self, _: Request<v1::RestoreTrashRequest>) -> Answer<v1::RestoreTrashResponse> {
-        not_built("restoring from the trash")
+    async fn get_trash(&self, request: Request<v1::GetTrashRequest>) -> Answer<v1::GetTrashResponse> {
+        trash::get(&self.0, request.into_inner()).await
     }
-    async fn purge_trash(&self, _: Request<v1::PurgeTrashRequest>) -> Answer<v1::PurgeTrashResponse> {
-        not_built("purging the trash")
+    async fn restore_trash(
+        &self,
+        request: Request<v1::RestoreTrashRequest>,
+    ) -> Answer<v1::RestoreTrashResponse> {
+        trash::restore(&self.0, request).await
+    }
+    async fn purge_trash(&self, request: Request<v1::PurgeTrashRequest>) -> Answer<v1::PurgeTrashResponse> {
+        trash::purge(&self.0, request.into_inner()).await
     }
     async fn get_safe_mode(&self, _: Request<v1::GetSafeModeRequest>) -> Answer<v1::GetSafeModeResponse> {
         not_built("safe mode")

@@ -12,9 +12,9 @@ use drover_domain::spec::{Limits, RuntimeKind, Secrets, Spec, WorkspaceKind};
 use drover_domain::time::Timestamp;
 use drover_proto::convert::time::maybe_length;
 use drover_proto::convert::{Invalid, known, required, session::render, spec};
-use drover_proto::node_v1::ReadWork;
 use drover_proto::node_v1::open_tunnel::Ask;
 use drover_proto::node_v1::tunnel_request::Message;
+use drover_proto::node_v1::{MakeCheckpoint, ReadWork};
 use drover_proto::v1;
 use tonic::{Code, Request, Response, Status};
 
@@ -22,6 +22,9 @@ use super::{Call, resolve};
 use crate::error::Error;
 use crate::plane::Plane;
 use crate::random;
+
+const SHORTEST_EXTENSION: Duration = Duration::from_secs(1);
+const LONGEST_EXTENSION: Duration = Duration::from_secs(365 * 24 * 3600);
 
 pub async fn create(
     plane: &Plane,
@@ -88,6 +91,7 @@ fn new_session(plane: &Plane, call: &Call, asked: v1::CreateSessionRequest) -> R
         spec: Arc::new(spec),
         secrets: Secrets(secrets),
         start: !asked.no_start,
+        origin: None,
     })
 }
 
@@ -117,7 +121,7 @@ fn made_up(fleet: &Fleet, project: &Name, spec: &Spec) -> Name {
 }
 
 /// `name`, or the first of `name-2`, `name-3`, … that is free.
-fn free_like(fleet: &Fleet, project: &Name, name: &Name) -> Name {
+pub(super) fn free_like(fleet: &Fleet, project: &Name, name: &Name) -> Name {
     let stem: String = name.as_str().chars().take(55).collect();
     let stem = stem.trim_end_matches('-').to_owned();
     let others = (2_u64..).filter_map(|number| Name::new(&format!("{stem}-{number}")).ok());
@@ -132,7 +136,7 @@ fn named(plane: &Plane, reference: &str, project: &str) -> Result<Arc<Session>, 
     resolve::session(&plane.registry.now().fleet, reference, project)
 }
 
-fn shown(fleet: &Fleet, answer: &Answer, now: Timestamp) -> Option<v1::Session> {
+pub(super) fn shown(fleet: &Fleet, answer: &Answer, now: Timestamp) -> Option<v1::Session> {
     match answer {
         Answer::Session(session) => Some(render(fleet, session, now)),
         Answer::Node(_) | Answer::Token(_) | Answer::Heard | Answer::Gone => None,
@@ -144,11 +148,9 @@ pub async fn start(
     request: Request<v1::StartSessionRequest>,
 ) -> Result<Response<v1::StartSessionResponse>, Status> {
     let asked = request.get_ref().clone();
-    if asked.resume {
-        return Err(Error::not_built("starting with the resume command").into());
-    }
     let call = Call::of(&request, "StartSession", &asked.request_id, &asked)?.validating(asked.validate_only);
-    let wish = Wish::StartSession { session: named(plane, &asked.session, &asked.project)?.id };
+    let session = named(plane, &asked.session, &asked.project)?.id;
+    let wish = Wish::StartSession { session, resume: asked.resume };
     call.submit(plane, wish, |fleet, answer, now| v1::StartSessionResponse {
         session: shown(fleet, answer, now),
     })
@@ -205,6 +207,67 @@ pub async fn release(
     .await
 }
 
+pub async fn extend(
+    plane: &Plane,
+    request: Request<v1::ExtendSessionRequest>,
+) -> Result<Response<v1::ExtendSessionResponse>, Status> {
+    let asked = request.get_ref().clone();
+    let by = maybe_length("duration", asked.duration.as_ref()).map_err(Error::from)?;
+    let by = by.filter(|by| *by >= SHORTEST_EXTENSION && *by <= LONGEST_EXTENSION);
+    let by = by.ok_or_else(|| Error::invalid("duration", "must be between a second and a year"))?;
+    let call =
+        Call::of(&request, "ExtendSession", &asked.request_id, &asked)?.validating(asked.validate_only);
+    let wish = Wish::ExtendSession { session: named(plane, &asked.session, &asked.project)?.id, by };
+    call.submit(plane, wish, |fleet, answer, now| v1::ExtendSessionResponse {
+        session: shown(fleet, answer, now),
+    })
+    .await
+}
+
+pub async fn reset(
+    plane: &Plane,
+    request: Request<v1::ResetSessionRequest>,
+) -> Result<Response<v1::ResetSessionResponse>, Status> {
+    let asked = request.get_ref().clone();
+    let call = Call::of(&request, "ResetSession", &asked.request_id, &asked)?.validating(asked.validate_only);
+    let session = named(plane, &asked.session, &asked.project)?;
+    let removal = Removal { keep_branch: false, force_branch: true };
+    let preview = match asked.validate_only && asked.hard {
+        true => Some(preview(plane, &session, removal).await?),
+        false => None,
+    };
+    let wish = Wish::ResetSession { session: session.id, hard: asked.hard };
+    call.submit(plane, wish, move |fleet, answer, now| v1::ResetSessionResponse {
+        session: shown(fleet, answer, now),
+        preview: preview.clone(),
+    })
+    .await
+}
+
+/// The node saves; saving what is saved already changes nothing, so that the call may be repeated.
+pub async fn checkpoint(
+    plane: &Plane,
+    asked: v1::CheckpointRequest,
+) -> Result<Response<v1::CheckpointResponse>, Status> {
+    let session = named(plane, &asked.session, &asked.project)?;
+    let Some(placement) = session.state.placement().filter(|_| session.workspace.is_some()) else {
+        let text =
+            format!("session '{}' is {} and has no workspace", session.name, session.state.kind().word());
+        let hint = "droverctl get shows what it waits for, or what was kept of it";
+        return Err(Error::new(Code::FailedPrecondition, "SESSION_STATE", text, hint).into());
+    };
+    let ask = Ask::MakeCheckpoint(MakeCheckpoint {});
+    let mut tunnel = plane.tunnels.open(&plane.links, placement.node, Some(session.id), ask).await?;
+    match tunnel.next().await? {
+        Some(Message::Checkpoint(saved)) => Ok(Response::new(saved)),
+        _ => Err(odd_answer().into()),
+    }
+}
+
+fn odd_answer() -> Error {
+    Error::new(Code::Internal, "NODE_SAID", "the node answered something else", "try again")
+}
+
 pub async fn delete(
     plane: &Plane,
     request: Request<v1::DeleteSessionRequest>,
@@ -233,7 +296,7 @@ async fn preview(plane: &Plane, session: &Session, removal: Removal) -> Result<v
     };
     let ask =
         Ask::ReadWork(ReadWork { keep_branch: removal.keep_branch, force_branch: removal.force_branch });
-    let mut tunnel = plane.tunnels.open(&plane.links, placement.node, session.id, ask).await?;
+    let mut tunnel = plane.tunnels.open(&plane.links, placement.node, Some(session.id), ask).await?;
     let said = tunnel.next().await.map_err(|status| {
         Error::new(
             status.code(),
@@ -246,6 +309,6 @@ async fn preview(plane: &Plane, session: &Session, removal: Removal) -> Result<v
         Some(Message::Work(work)) => {
             Ok(v1::RemovalPreview { stops_run: session.state.order().is_some(), ..work })
         }
-        _ => Err(Error::new(Code::Internal, "NODE_SAID", "the node answered something else", "try again")),
+        _ => Err(odd_answer()),
     }
 }

@@ -216,7 +216,7 @@ pub async fn diff(
 
 async fn open(plane: &Plane, session: &Session, ask: Ask) -> Result<Tunnel, Error> {
     match session.state.placement() {
-        Some(placement) => plane.tunnels.open(&plane.links, placement.node, session.id, ask).await,
+        Some(placement) => plane.tunnels.open(&plane.links, placement.node, Some(session.id), ask).await,
         None => {
             let text =
                 format!("session '{}' is {} and on no node", session.name, session.state.kind().word());

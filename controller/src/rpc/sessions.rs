@@ -4,7 +4,7 @@ use drover_proto::v1;
 use drover_proto::v1::session_service_server::SessionService;
 use tonic::{Code, Request, Response, Status};
 
-use super::{session_changes as changes, session_reads as reads};
+use super::{explain, session_changes as changes, session_reads as reads};
 use crate::error::Error;
 use crate::plane::Plane;
 
@@ -80,8 +80,11 @@ impl SessionService for SessionHandler {
         changes::release(&self.0, request).await
     }
 
-    async fn reset_session(&self, _: Request<v1::ResetSessionRequest>) -> Answer<v1::ResetSessionResponse> {
-        Err(Error::not_built("resetting a session").into())
+    async fn reset_session(
+        &self,
+        request: Request<v1::ResetSessionRequest>,
+    ) -> Answer<v1::ResetSessionResponse> {
+        changes::reset(&self.0, request).await
     }
 
     async fn delete_session(
@@ -93,16 +96,16 @@ impl SessionService for SessionHandler {
 
     async fn extend_session(
         &self,
-        _: Request<v1::ExtendSessionRequest>,
+        request: Request<v1::ExtendSessionRequest>,
     ) -> Answer<v1::ExtendSessionResponse> {
-        Err(Error::not_built("extending a run").into())
+        changes::extend(&self.0, request).await
     }
 
     async fn explain_session(
         &self,
-        _: Request<v1::ExplainSessionRequest>,
+        request: Request<v1::ExplainSessionRequest>,
     ) -> Answer<v1::ExplainSessionResponse> {
-        Err(Error::not_built("explaining a session").into())
+        explain::session(&self.0, request.into_inner()).await
     }
 
     async fn list_runs(&self, request: Request<v1::ListRunsRequest>) -> Answer<v1::ListRunsResponse> {
@@ -117,7 +120,7 @@ impl SessionService for SessionHandler {
         reads::diff(&self.0, request.into_inner()).await
     }
 
-    async fn checkpoint(&self, _: Request<v1::CheckpointRequest>) -> Answer<v1::CheckpointResponse> {
-        Err(Error::not_built("checkpoints").into())
+    async fn checkpoint(&self, request: Request<v1::CheckpointRequest>) -> Answer<v1::CheckpointResponse> {
+        changes::checkpoint(&self.0, request.into_inner()).await
     }
 }

@@ -93,7 +93,7 @@ impl History {
         self.read(|connection| {
             let query =
                 "SELECT c.revision, c.record, p.spec FROM changes c JOIN specs p ON p.number = c.session
-                         WHERE c.session = ?1 AND c.revision < ?2 AND c.kind = 'run_ended'
+                         WHERE c.session = ?1 AND c.revision < ?2 AND c.kind IN ('run_ended', 'run_interrupted')
                          ORDER BY c.revision DESC LIMIT ?3";
             let mut statement = connection.prepare_cached(query)?;
             let most = i64::try_from(most).unwrap_or(i64::MAX);

@@ -48,6 +48,7 @@ fn new_session(number: u8) -> NewSession {
         spec: Arc::new(Spec::new(parts).unwrap()),
         secrets: Secrets([("KEY".into(), "v".into())].into()),
         start: true,
+        origin: None,
     }
 }
 

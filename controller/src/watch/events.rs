@@ -89,7 +89,10 @@ pub fn render(fleet: &Fleet, row: &store::Change) -> v1::Event {
 fn message(fleet: &Fleet, row: &store::Change) -> String {
     let node = row.node.and_then(|node| fleet.node(node)).map(|node| node.name.to_string());
     match (row.session.as_ref().map(|session| (session, &session.state)), row.kind.as_str()) {
-        (Some((session, _)), "run_ended") => match &session.last_run {
+        (Some((session, _)), "run_ended" | "run_interrupted") => match &session.last_run {
+            Some(run) if session.resumes => {
+                format!("run {} {}; it is resumed", run.order.ordinal, run.outcome)
+            }
             Some(run) => format!("run {} {}", run.order.ordinal, run.outcome),
             None => String::new(),
         },
@@ -102,6 +105,15 @@ fn message(fleet: &Fleet, row: &store::Change) -> String {
         }
         (Some((_, State::Running { run, .. })), "run_started") => {
             format!("run {} on {}", run.order.ordinal, node.unwrap_or_default())
+        }
+        (Some((_, State::Running { run, .. })), "run_extended") => {
+            format!("run {}: extension {}", run.order.ordinal, run.extensions)
+        }
+        (Some((session, _)), "session_checkpointed") => {
+            session.checkpoint.as_ref().map(|saved| saved.reference.to_string()).unwrap_or_default()
+        }
+        (Some((session, _)), "session_reset") if session.wants_rebuild() => {
+            "its workspace is made anew".to_owned()
         }
         (Some((session, _)), "session_held") => {
             session.hold.as_ref().map(|hold| hold.reason.to_string()).unwrap_or_default()

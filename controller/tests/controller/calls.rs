@@ -4,7 +4,7 @@ use drover_proto::v1;
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::harness::{controller, create, sessions, try_controller};
+use crate::harness::{controller, create, maintenance, sessions, try_controller};
 
 #[tokio::test]
 async fn what_was_answered_is_there_after_a_restart() {
@@ -152,7 +152,7 @@ async fn validating_says_what_would_be_and_does_nothing() {
 async fn what_is_not_built_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let running = controller(dir.path()).await;
-    let status = sessions(&running).await.checkpoint(v1::CheckpointRequest::default()).await.unwrap_err();
+    let status = maintenance(&running).await.plan_repair(v1::PlanRepairRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert_eq!(status.get_details_error_info().unwrap().reason, "NOT_BUILT");
 }

@@ -4,6 +4,8 @@
 mod nodes;
 mod queue;
 mod reports;
+mod reset;
+mod runs;
 mod sessions;
 
 use std::sync::Arc;
@@ -39,8 +41,10 @@ impl Fleet {
         let mut draft = Draft { fleet: self, command, now, changes: Vec::new() };
         let answer = match &command.wish {
             Wish::CreateSession(new) => draft.create_session(new)?,
-            Wish::StartSession { session } => draft.start_session(*session)?,
+            Wish::StartSession { session, resume } => draft.start_session(*session, *resume)?,
             Wish::StopSession { session, grace } => draft.stop_session(*session, *grace)?,
+            Wish::ExtendSession { session, by } => draft.extend_session(*session, *by)?,
+            Wish::ResetSession { session, hard } => draft.reset_session(*session, *hard)?,
             Wish::DeleteSession { session, removal } => draft.delete_session(*session, *removal)?,
             Wish::HoldSession { session, lasts, reason } => draft.hold_session(*session, *lasts, reason)?,
             Wish::ReleaseSession { session } => draft.release_session(*session)?,

@@ -15,13 +15,15 @@ use crate::converge::{self, Action, Local, LocalRun, Site};
 use crate::fence::Fence;
 use crate::id::RunId;
 use crate::node::{NodeFacts, Standing};
-use crate::outcome::{Outcome, Usage};
+use crate::outcome::{Cause, Outcome, Usage};
 use crate::placement::{self, Move};
 use crate::refused::Refused;
 use crate::session::{
     Fault, FaultCode, Halt, Handle, Kept, Order, Removal, State, StateKind, Wanted, Workspace,
 };
 use crate::spec::{Parts, Restart, Spec};
+
+mod life;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -138,6 +140,7 @@ impl World {
             spec: Arc::new(Spec::new(parts).unwrap()),
             secrets: Secrets::default(),
             start: true,
+            origin: None,
         };
         self.submit(Actor::User("me".into()), Wish::CreateSession(Box::new(new))).map(|_| id)
     }
@@ -214,7 +217,12 @@ impl World {
         };
         if let (LocalRun::Live(order), true) = (local.run, ends) {
             local.run = LocalRun::Ended(order);
-            return vec![ended(order, Outcome::Failed(1))];
+            // Every other end is a machine's.
+            let outcome = match order.ordinal % 2 {
+                0 => Outcome::Failed(1),
+                _ => Outcome::Interrupted(Cause::Agent),
+            };
+            return vec![ended(order, outcome)];
         }
         match converge::next(Some(assignment), local) {
             Action::Rest | Action::IgnoreStale => vec![],
@@ -222,8 +230,18 @@ impl World {
                 local.fence = assignment.fence;
                 vec![]
             }
+            Action::Extend(_, grant) => {
+                local.grant = grant;
+                vec![]
+            }
+            Action::ClearWorkspace => {
+                assert!(!matches!(local.run, LocalRun::Live(_)), "nothing is removed under a run");
+                local.site = Site::Removed;
+                vec![]
+            }
             Action::MakeWorkspace => {
                 local.site = Site::Made;
+                local.rebuild = assignment.rebuild;
                 let workspace = Workspace {
                     path: "/w".into(),
                     branch: assignment.branch.clone(),
@@ -234,12 +252,8 @@ impl World {
             Action::StartRun(order) => {
                 *self.nodes[at].begun.entry(order.run).or_default() += 1;
                 local.run = LocalRun::Live(order);
-                vec![Observation::RunStarted {
-                    run: order.run,
-                    started: now,
-                    deadline: None,
-                    handle: Handle::Process { pid: 1 },
-                }]
+                let (run, handle) = (order.run, Handle::Process { pid: 1 });
+                vec![Observation::RunStarted { run, started: now, deadline: None, handle }]
             }
             Action::StopRun(order) | Action::ReportNeverStarted(order) => {
                 local.run = LocalRun::Ended(order);
@@ -344,6 +358,8 @@ enum Step {
     Delete(usize),
     Hold(usize),
     Release(usize),
+    Reset(usize, bool),
+    Extend(usize),
     Schedule,
     Converge(usize, bool),
     Deliver(usize, bool),
@@ -365,6 +381,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => one.clone().prop_map(Step::Delete),
         1 => one.clone().prop_map(Step::Hold),
         1 => one.clone().prop_map(Step::Release),
+        1 => (one.clone(), any::<bool>()).prop_map(|(at, hard)| Step::Reset(at, hard)),
+        1 => one.clone().prop_map(Step::Extend),
         3 => Just(Step::Schedule),
         4 => (node.clone(), any::<bool>()).prop_map(|(at, ends)| Step::Converge(at, ends)),
         3 => (node.clone(), any::<bool>()).prop_map(|(at, keep)| Step::Deliver(at, keep)),
@@ -391,7 +409,7 @@ fn take(world: &mut World, step: Step) {
             let restart = if restarts == 0 { Restart::Never } else { Restart::OnFailure(restarts) };
             drop(world.create(&format!("s{name}"), |parts| parts.restart = restart));
         }
-        Step::Start(at) => each(world, at, |session| Wish::StartSession { session }),
+        Step::Start(at) => each(world, at, |session| Wish::StartSession { session, resume: false }),
         Step::Stop(at) => each(world, at, |session| Wish::StopSession { session, grace: None }),
         Step::Delete(at) => {
             each(world, at, |session| Wish::DeleteSession { session, removal: Removal::default() })
@@ -400,6 +418,9 @@ fn take(world: &mut World, step: Step) {
             each(world, at, |session| Wish::HoldSession { session, lasts: Some(SECOND), reason: "r".into() })
         }
         Step::Release(at) => each(world, at, |session| Wish::ReleaseSession { session }),
+        Step::Reset(at, true) => each(world, at, |session| Wish::ResetSession { session, hard: true }),
+        Step::Reset(at, false) => each(world, at, |session| Wish::ResetSession { session, hard: false }),
+        Step::Extend(at) => each(world, at, |session| Wish::ExtendSession { session, by: SECOND }),
         Step::Forget(at) => each(world, at, |session| Wish::Forget { session }),
         Step::Schedule => world.schedule(),
         Step::Converge(at, ends) => world.converge(at, ends),
@@ -468,6 +489,11 @@ proptest! {
                 (State::Cleaned { .. }, Wanted::Cleaned(_)) | (State::Ready { .. }, Wanted::Ready) | (State::Error { .. }, _)
             );
             prop_assert!(arrived, "it did not get where it is wanted: {session:?}");
+            if let State::Ready { placement } = &session.state {
+                prop_assert!(!session.wants_rebuild(), "a workspace that was to be made anew was not: {session:?}");
+                let node = world.nodes.iter().find(|node| node.id == placement.node).unwrap();
+                prop_assert_eq!(node.local[&session.id].rebuild, session.rebuilt);
+            }
         }
         let replayed = world.changes.iter().fold(Fleet::new(world.fleet.installation, 1), |mut fleet, change| {
             fleet.apply(change);
@@ -497,11 +523,14 @@ fn a_session_whose_stop_is_not_confirmed_is_not_started() {
     world.deliver(0, false);
     assert_eq!(world.fleet.session(id).unwrap().state.kind(), StateKind::Running);
     world.user(Wish::StopSession { session: id, grace: None }).unwrap();
-    assert!(matches!(world.user(Wish::StartSession { session: id }), Err(Refused::WrongState { .. })));
+    assert!(matches!(
+        world.user(Wish::StartSession { session: id, resume: false }),
+        Err(Refused::WrongState { .. })
+    ));
     world.converge(0, false);
     world.deliver(0, false);
     assert_eq!(world.fleet.session(id).unwrap().state.kind(), StateKind::Ready);
-    assert!(world.user(Wish::StartSession { session: id }).is_ok());
+    assert!(world.user(Wish::StartSession { session: id, resume: false }).is_ok());
 }
 
 #[test]
@@ -529,7 +558,7 @@ fn a_stop_says_who_ordered_it_and_asked_again_only_another_grace_changes_somethi
     world.converge(0, false);
     world.deliver(0, false);
     assert!(!stop(&mut world, Some(SECOND * 2)), "nothing is left to be stopped");
-    world.user(Wish::StartSession { session: id }).unwrap();
+    world.user(Wish::StartSession { session: id, resume: false }).unwrap();
     world.schedule();
     assert_eq!(halt(&world), None);
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use drover_domain::converge::{Assignment, Target};
 use drover_domain::fence::Fence;
 use drover_domain::name::Name;
-use drover_domain::session::{Halt, Order, Removal};
+use drover_domain::session::{Grant, Halt, Order, Removal};
 use drover_domain::spec::Secrets;
 
 use super::time::{length, maybe_length};
@@ -15,6 +15,7 @@ use crate::node_v1::assignment::Target as Wire;
 
 pub fn to_wire(assignment: &Assignment) -> node_v1::Assignment {
     let secrets = assignment.secrets.0.iter();
+    let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or_default().to_owned();
     node_v1::Assignment {
         session_id: assignment.session.to_string(),
         project: assignment.project.to_string(),
@@ -27,8 +28,16 @@ pub fn to_wire(assignment: &Assignment) -> node_v1::Assignment {
         secrets: secrets.map(|(name, value)| (name.to_string(), value.to_string())).collect(),
         branch: assignment.branch.to_string(),
         workspace: assignment.workspace.as_ref().map(run::workspace),
-        trace_parent: assignment.trace.as_deref().unwrap_or_default().to_owned(),
+        trace_parent: text(&assignment.trace),
         target: Some(target(&assignment.target)),
+        base_commit: text(&assignment.base_commit),
+        origin: text(&assignment.origin),
+        rebuild: assignment.rebuild,
+        resumes: assignment.resumes,
+        grant: Some(node_v1::Grant {
+            total: Some(length(assignment.grant.total)),
+            count: assignment.grant.count,
+        }),
         halt: assignment
             .halt
             .as_ref()
@@ -50,6 +59,11 @@ pub fn from_wire(wire: node_v1::Assignment) -> Result<Assignment, Invalid> {
         secrets: Arc::new(Secrets(secrets)),
         branch: wire.branch.into(),
         workspace: wire.workspace.as_ref().map(run::workspace_from),
+        base_commit: optional(&wire.base_commit),
+        origin: optional(&wire.origin),
+        rebuild: wire.rebuild,
+        resumes: wire.resumes,
+        grant: wire.grant.as_ref().map(grant_from).transpose()?.unwrap_or_default(),
         halt: wire.halt.map(halt_from).transpose()?,
         target: target_from(&required("target", wire.target)?)?,
         trace: optional(&wire.trace_parent),
@@ -80,6 +94,11 @@ fn target_from(wire: &Wire) -> Result<Target, Invalid> {
             Target::Cleaned { removal, stop: stop(&wire.stop)? }
         }
     })
+}
+
+fn grant_from(wire: &node_v1::Grant) -> Result<Grant, Invalid> {
+    let total = maybe_length("grant.total", wire.total.as_ref())?;
+    Ok(Grant { total: total.unwrap_or_default(), count: wire.count })
 }
 
 fn halt_from(wire: node_v1::Halt) -> Result<Halt, Invalid> {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use drover_domain::fence::Fence;
 use drover_domain::name::Name;
 use drover_domain::node::{Cookie, Node, Token};
-use drover_domain::session::{Halt, Hold, Order, Placement, Queue, Removal, Session, State, Wanted};
+use drover_domain::session::{
+    Grant, Halt, Hold, LiveRun, Order, Placement, Queue, Removal, Session, State, Wanted,
+};
 use drover_domain::spec::{Secrets, Spec};
 use drover_domain::time::Timestamp;
 
@@ -51,6 +53,13 @@ pub fn session(session: &Session) -> store::SessionRecord {
         attempt: session.attempt,
         trace: session.trace.as_deref().map(ToOwned::to_owned),
         number: session.number,
+        interruptions: session.interruptions,
+        resumes: session.resumes,
+        rebuilds: session.rebuilds,
+        rebuilt: session.rebuilt,
+        base_commit: session.base_commit.as_deref().map(ToOwned::to_owned),
+        origin: session.origin.as_deref().map(ToOwned::to_owned),
+        checkpoint: session.checkpoint.as_ref().map(run::checkpoint),
     }
 }
 
@@ -77,6 +86,13 @@ pub fn session_from(wire: store::SessionRecord, spec: Arc<Spec>) -> Result<Sessi
         runs: wire.runs,
         failures: wire.failures,
         attempt: wire.attempt,
+        interruptions: wire.interruptions,
+        resumes: wire.resumes,
+        rebuilds: wire.rebuilds,
+        rebuilt: wire.rebuilt,
+        base_commit: wire.base_commit.map(Into::into),
+        origin: wire.origin.map(Into::into),
+        checkpoint: wire.checkpoint.as_ref().map(run::checkpoint_from).transpose()?,
         trace: wire.trace.map(Into::into),
     })
 }
@@ -109,7 +125,9 @@ fn state(state: &State) -> store::StateRecord {
         }),
         State::Ready { placement } => Row::Ready(store::Ready { placement: at(placement) }),
         State::Running { placement, run } => {
-            Row::Running(store::Running { placement: at(placement), run: Some(run::live(run)) })
+            let granted = u64::try_from(run.grant.total.as_millis()).unwrap_or(u64::MAX);
+            let (placement, grants) = (at(placement), run.grant.count);
+            Row::Running(store::Running { placement, run: Some(run::live(run)), granted, grants })
         }
         State::Cleaning { placement, run, progress } => Row::Cleaning(store::Cleaning {
             placement: at(placement),
@@ -145,7 +163,10 @@ fn state_from(wire: &store::StateRecord) -> Result<State, Invalid> {
         Row::Ready(row) => State::Ready { placement: placed_from(row.placement.as_ref())? },
         Row::Running(row) => State::Running {
             placement: placed_from(row.placement.as_ref())?,
-            run: run::live_from(required("run", row.run.as_ref())?)?,
+            run: LiveRun {
+                grant: Grant { total: Duration::from_millis(row.granted), count: row.grants },
+                ..run::live_from(required("run", row.run.as_ref())?)?
+            },
         },
         Row::Cleaning(row) => State::Cleaning {
             placement: placed_from(row.placement.as_ref())?,

@@ -2,7 +2,9 @@
 
 use drover_domain::id::RunId;
 use drover_domain::outcome::{Cause, Limit, Outcome, Usage};
-use drover_domain::session::{EndedRun, Fault, FaultCode, Handle, Kept, LiveRun, Order, Progress, Workspace};
+use drover_domain::session::{
+    Checkpoint, EndedRun, Fault, FaultCode, Grant, Handle, Kept, LiveRun, Order, Progress, Workspace,
+};
 
 use super::time::{from_length, from_stamp, length, stamp};
 use super::{Invalid, known, optional, parsed, required};
@@ -41,12 +43,14 @@ pub fn order_from(wire: &v1::Run) -> Result<Order, Invalid> {
     Ok(Order { run: parsed::<RunId>("id", &wire.id)?, ordinal: wire.ordinal })
 }
 
+/// Without what was granted: that is nobody's business but the registry's.
 pub fn live_from(wire: &v1::Run) -> Result<LiveRun, Invalid> {
     Ok(LiveRun {
         order: order_from(wire)?,
         started: from_stamp(&required("start_time", wire.start_time)?),
         deadline: wire.deadline.as_ref().map(from_stamp),
         extensions: wire.extensions,
+        grant: Grant::default(),
         handle: handle_from(required("handle", wire.handle.as_ref())?)?,
     })
 }
@@ -159,6 +163,22 @@ pub fn workspace(workspace: &Workspace) -> v1::Workspace {
 pub fn workspace_from(wire: &v1::Workspace) -> Workspace {
     let text = |text: &str| text.into();
     Workspace { path: text(&wire.path), branch: text(&wire.branch), base_commit: text(&wire.base_commit) }
+}
+
+pub fn checkpoint(checkpoint: &Checkpoint) -> v1::SavedCheckpoint {
+    v1::SavedCheckpoint {
+        reference: checkpoint.reference.to_string(),
+        commit: checkpoint.commit.to_string(),
+        create_time: Some(stamp(checkpoint.at)),
+    }
+}
+
+pub fn checkpoint_from(wire: &v1::SavedCheckpoint) -> Result<Checkpoint, Invalid> {
+    Ok(Checkpoint {
+        reference: wire.reference.as_str().into(),
+        commit: wire.commit.as_str().into(),
+        at: from_stamp(required("create_time", wire.create_time.as_ref())?),
+    })
 }
 
 pub fn kept(kept: &Kept) -> v1::Kept {

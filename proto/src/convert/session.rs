@@ -34,6 +34,11 @@ pub fn render(fleet: &Fleet, session: &Session, now: Timestamp) -> v1::Session {
         last_run: session.last_run.as_ref().map(run::ended),
         runs: session.runs,
         failures: session.failures,
+        checkpoint: session.checkpoint.as_ref().map(run::checkpoint),
+        restored_from: session.origin.as_deref().unwrap_or_default().to_owned(),
+        resumes: session.resumes,
+        interruptions: session.interruptions,
+        rebuilds: session.rebuilds,
         conditions: condition::of(session, node, now).into_iter().map(conditioned).collect(),
         ..v1::Session::default()
     };

@@ -3,7 +3,9 @@
 use drover_domain::labels::Labels;
 use drover_domain::name::Name;
 use drover_domain::repository::{AbsolutePath, BadRepository, Repository, Url};
-use drover_domain::spec::{Limits, OnNodeLoss, Parts, Restart, Resume, RuntimeKind, Spec, WorkspaceKind};
+use drover_domain::spec::{
+    Limits, OnNodeLoss, Parts, Restart, Resume, RuntimeKind, Signs, Spec, WorkspaceKind,
+};
 
 use super::time::{length, maybe_length};
 use super::{Invalid, known, optional};
@@ -42,6 +44,10 @@ fn parts(wire: v1::SessionSpec) -> Result<Parts, Invalid> {
         stop_grace: invalid.take(maybe_length("stop_grace", wire.stop_grace.as_ref())).flatten(),
         queue_timeout: invalid.take(maybe_length("queue_timeout", wire.queue_timeout.as_ref())).flatten(),
         log_bytes: wire.log_bytes,
+        idle_signs: wire.idle_signs.map(signs),
+        extend_signs: wire.extend_signs.map(signs),
+        max_extensions: wire.max_extensions,
+        max_extension: invalid.take(maybe_length("max_extension", wire.max_extension.as_ref())).flatten(),
     };
     let checked = (|| {
         let (workspace, runtime, on_node_loss) = kinds?;
@@ -70,6 +76,10 @@ fn parts(wire: v1::SessionSpec) -> Result<Parts, Invalid> {
         })
     })();
     invalid.or(checked)
+}
+
+fn signs(v1::LifeSigns { touch, output, cpu }: v1::LifeSigns) -> Signs {
+    Signs { touch, output, cpu }
 }
 
 fn repository(text: &str, machine: String) -> Result<Repository, Invalid> {
@@ -158,7 +168,15 @@ pub fn to_wire(spec: &Spec) -> v1::SessionSpec {
         resume: resume.into(),
         resume_command,
         run_as: text(&spec.run_as),
+        idle_signs: spec.limits.idle_signs.map(life_signs),
+        extend_signs: spec.limits.extend_signs.map(life_signs),
+        max_extensions: spec.limits.max_extensions,
+        max_extension: spec.limits.max_extension.map(length),
     }
+}
+
+fn life_signs(Signs { touch, output, cpu }: Signs) -> v1::LifeSigns {
+    v1::LifeSigns { touch, output, cpu }
 }
 
 fn workspace_kind(kind: WorkspaceKind) -> v1::WorkspaceKind {

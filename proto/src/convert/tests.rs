@@ -14,11 +14,11 @@ use drover_domain::node::{Cookie, Node, NodeFacts, Standing, Token};
 use drover_domain::outcome::{Cause, Limit, Outcome, Usage};
 use drover_domain::repository::{AbsolutePath, Repository, Url};
 use drover_domain::session::{
-    EndedRun, Fault, FaultCode, Halt, Handle, Hold, Kept, LiveRun, Order, Placement, Progress, Queue,
-    Removal, Session, State, Wanted, Workspace,
+    Checkpoint, EndedRun, Fault, FaultCode, Grant, Halt, Handle, Hold, Kept, LiveRun, Order, Placement,
+    Progress, Queue, Removal, Session, State, Wanted, Workspace,
 };
 use drover_domain::spec::{
-    Limits, OnNodeLoss, Parts, Restart, Resume, RuntimeKind, Secrets, Spec, WorkspaceKind,
+    Limits, OnNodeLoss, Parts, Restart, Resume, RuntimeKind, Secrets, Signs, Spec, WorkspaceKind,
 };
 use drover_domain::time::Timestamp;
 use proptest::option::of;
@@ -84,13 +84,23 @@ fn repository() -> impl Strategy<Value = Repository> {
 }
 
 fn limits() -> impl Strategy<Value = Limits> {
-    (of(length()), of(length()), of(length()), of(length()), of(any::<u64>())).prop_map(
-        |(timeout, idle_timeout, stop_grace, queue_timeout, log_bytes)| Limits {
-            timeout,
-            idle_timeout,
-            stop_grace,
-            queue_timeout,
-            log_bytes,
+    let lengths = (of(length()), of(length()), of(length()), of(length()), of(any::<u64>()));
+    let signs =
+        || of(any::<(bool, bool, bool)>().prop_map(|(touch, output, cpu)| Signs { touch, output, cpu }));
+    (lengths, signs(), signs(), of(any::<u32>()), of(length())).prop_map(
+        |(lengths, idle_signs, extend_signs, max_extensions, max_extension)| {
+            let (timeout, idle_timeout, stop_grace, queue_timeout, log_bytes) = lengths;
+            Limits {
+                timeout,
+                idle_timeout,
+                stop_grace,
+                queue_timeout,
+                log_bytes,
+                idle_signs,
+                extend_signs,
+                max_extensions,
+                max_extension,
+            }
         },
     )
 }
@@ -164,13 +174,22 @@ fn ended() -> impl Strategy<Value = EndedRun> {
     })
 }
 
+fn grant() -> impl Strategy<Value = Grant> {
+    (length(), any::<u32>()).prop_map(|(total, count)| Grant { total, count })
+}
+
+fn checkpoint() -> impl Strategy<Value = Checkpoint> {
+    (text(), text(), at()).prop_map(|(reference, commit, at)| Checkpoint { reference, commit, at })
+}
+
 fn live() -> impl Strategy<Value = LiveRun> {
-    (order(), at(), of(at()), any::<u32>(), handle()).prop_map(
-        |(order, started, deadline, extensions, handle)| LiveRun {
+    (order(), at(), of(at()), any::<u32>(), grant(), handle()).prop_map(
+        |(order, started, deadline, extensions, grant, handle)| LiveRun {
             order,
             started,
             deadline,
             extensions,
+            grant,
             handle,
         },
     )
@@ -242,7 +261,9 @@ fn a_session() -> impl Strategy<Value = Session> {
         .prop_map(|(by, grace)| Halt { by, grace: grace.map(Duration::from_millis) });
     let rest =
         (wanted(), (of(halt), of(hold)), state(), of(workspace()), of(ended()), of(text()), at(), at());
-    (names, numbers, rest).prop_map(|(names, numbers, rest)| {
+    let anew = (any::<(u32, bool, u32, u32)>(), of(text()), of(text()), of(checkpoint()));
+    (names, numbers, rest, anew).prop_map(|(names, numbers, rest, anew)| {
+        let ((interruptions, resumes, rebuilds, rebuilt), base_commit, origin, checkpoint) = anew;
         let (id, project, name, owner, spec) = names;
         let (number, revision, epoch, runs, failures, attempt) = numbers;
         let (wanted, (halt, hold), state, workspace, last_run, trace, created, since) = rest;
@@ -265,6 +286,13 @@ fn a_session() -> impl Strategy<Value = Session> {
             last_run,
             runs,
             failures,
+            interruptions,
+            resumes,
+            rebuilds,
+            rebuilt,
+            base_commit,
+            origin,
+            checkpoint,
             attempt,
             trace,
         }
@@ -338,6 +366,10 @@ fn observation() -> impl Strategy<Value = Observation> {
             outcome: run.outcome,
             usage: run.usage
         }),
+        (any::<[u8; 10]>(), at(), any::<u32>()).prop_map(|(run, deadline, extensions)| {
+            Observation::RunExtended { run: RunId::from_random(run), deadline, extensions }
+        }),
+        checkpoint().prop_map(Observation::Checkpointed),
         kept().prop_map(Observation::Removed),
         fault().prop_map(Observation::Faulted),
     ]
@@ -385,7 +417,7 @@ proptest! {
     }
 
     #[test]
-    fn an_assignment_comes_back_as_it_was(session in a_session(), secrets in variables(), fence in fence(), target in target()) {
+    fn an_assignment_comes_back_as_it_was(session in a_session(), secrets in variables(), fence in fence(), target in target(), grant in grant()) {
         let given = Assignment {
             session: session.id,
             project: session.project,
@@ -397,6 +429,11 @@ proptest! {
             secrets: Arc::new(Secrets(secrets)),
             branch: "b".into(),
             workspace: session.workspace,
+            base_commit: session.base_commit,
+            origin: session.origin,
+            rebuild: session.rebuilt,
+            resumes: session.resumes,
+            grant,
             target,
             halt: session.halt,
             trace: session.trace,

@@ -92,6 +92,7 @@ impl Filling {
             spec: spec.clone(),
             secrets: Secrets::default(),
             start: true,
+            origin: None,
         };
         self.decide(Wish::CreateSession(Box::new(new)))?;
         Ok(id)

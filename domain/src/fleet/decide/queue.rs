@@ -70,6 +70,10 @@ fn begin(session: &mut Session, placement: Placement, run: RunId, draft: &Draft<
         session.runs += 1;
         Order { run, ordinal: session.runs }
     });
+    if session.wants_rebuild() {
+        session.rebuilt = session.rebuilds;
+        session.workspace = None;
+    }
     let state = match (order, &session.workspace) {
         (Some(order), Some(_)) => State::Queued(Queue::Start(placement, order)),
         (None, Some(_)) => State::Ready { placement },

@@ -3,17 +3,15 @@
 
 use std::sync::Arc;
 
+use super::runs;
 use super::sessions::fail;
 use super::{Answer, Draft, enter, reorphan, unorphan};
 use crate::change::{After, Kind};
 use crate::command::{Observation, Report};
 use crate::fence::Against;
 use crate::node::Node;
-use crate::outcome::Outcome;
 use crate::refused::Refused;
-use crate::retry::Backoff;
-use crate::session::{EndedRun, Hold, LiveRun, Queue, Session, State, Wanted};
-use crate::spec::Restart;
+use crate::session::{EndedRun, Grant, LiveRun, Placement, Queue, Session, State, Wanted};
 use crate::time::Timestamp;
 
 impl Draft<'_> {
@@ -58,6 +56,7 @@ fn observe(session: &mut Session, observation: &Observation, now: Timestamp) -> 
             _ => None,
         },
         Observation::WorkspaceReady(workspace) => {
+            session.base_commit = Some(workspace.base_commit.clone());
             session.workspace = Some(workspace.clone());
             if let State::Creating { placement, order: None, .. } = session.state {
                 enter(session, settled(session, placement), now);
@@ -65,28 +64,22 @@ fn observe(session: &mut Session, observation: &Observation, now: Timestamp) -> 
             Some(Kind::SessionReady)
         }
         Observation::RunStarted { run, started, deadline, handle } => {
+            let (extensions, grant) = (0, Grant::default());
             let order = session.state.order().filter(|order| order.run == *run)?;
-            let placement = match session.state {
-                State::Creating { placement, .. } | State::Queued(Queue::Start(placement, _)) => placement,
-                _ => return None,
-            };
-            let run = LiveRun {
-                order,
-                started: *started,
-                deadline: *deadline,
-                extensions: 0,
-                handle: handle.clone(),
-            };
-            enter(session, State::Running { placement, run }, now);
-            Some(Kind::RunStarted)
+            let (started, deadline, handle) = (*started, *deadline, handle.clone());
+            runs::started(session, LiveRun { order, started, deadline, extensions, grant, handle }, now)
+        }
+        Observation::RunExtended { run, deadline, extensions } => {
+            runs::extended(session, *run, *deadline, *extensions)
         }
         Observation::RunEnded { run, started, ended, outcome, usage } => {
             let order = session.state.order().filter(|order| order.run == *run)?;
-            let outcome = outcome.clone();
-            session.last_run =
-                Some(EndedRun { order, started: *started, ended: *ended, outcome, usage: *usage });
-            after_run(session, now);
-            Some(Kind::RunEnded)
+            let (started, ended, outcome, usage) = (*started, *ended, outcome.clone(), *usage);
+            Some(runs::ended(session, EndedRun { order, started, ended, outcome, usage }, now))
+        }
+        Observation::Checkpointed(checkpoint) => {
+            session.checkpoint = Some(checkpoint.clone());
+            Some(Kind::SessionCheckpointed)
         }
         Observation::Removed(kept) => {
             if !matches!(session.state, State::Cleaning { .. }) {
@@ -109,55 +102,10 @@ fn observe(session: &mut Session, observation: &Observation, now: Timestamp) -> 
 }
 
 /// The state of a session that has a workspace and no run.
-fn settled(session: &Session, placement: crate::session::Placement) -> State {
+pub(super) fn settled(session: &Session, placement: Placement) -> State {
     match session.wanted {
         Wanted::Running => State::Queued(Queue::Slot(placement)),
+        Wanted::Ready if session.wants_rebuild() => State::Queued(Queue::Slot(placement)),
         Wanted::Ready | Wanted::Cleaned(_) => State::Ready { placement },
     }
-}
-
-/// The end of the session's run is confirmed: no process of it is left.
-fn after_run(session: &mut Session, now: Timestamp) {
-    match &mut session.state {
-        State::Cleaning { run, .. } => *run = None,
-        State::Creating { order, .. } if session.workspace.is_none() => *order = None,
-        State::Creating { placement, .. }
-        | State::Running { placement, .. }
-        | State::Queued(Queue::Start(placement, _)) => {
-            let placement = *placement;
-            if !restarts(session, now) {
-                session.wanted = Wanted::Ready;
-            }
-            enter(session, State::Ready { placement }, now);
-            enter(session, settled(session, placement), now);
-        }
-        State::Queued(Queue::Place | Queue::Slot(_))
-        | State::Ready { .. }
-        | State::Cleaned { .. }
-        | State::Error { .. }
-        | State::Orphaned { .. } => {}
-    }
-}
-
-/// Whether the restart policy wants another run; then it is held for the backoff first.
-fn restarts(session: &mut Session, now: Timestamp) -> bool {
-    let outcome: Option<&Outcome> = session.last_run.as_ref().map(|run| &run.outcome);
-    let failed = outcome.is_some_and(Outcome::is_failure);
-    let (Wanted::Running, Restart::OnFailure(most), true) = (session.wanted, session.spec.restart, failed)
-    else {
-        session.failures = 0;
-        return false;
-    };
-    if session.failures >= most {
-        return false;
-    }
-    let wait = Backoff::RESTART.ceiling(session.failures);
-    session.failures += 1;
-    let reason = format!("restart {} of {most} after {}", session.failures, outcome_words(session));
-    session.hold = Some(Hold { until: Some(now.after(wait)), reason: reason.into() });
-    true
-}
-
-fn outcome_words(session: &Session) -> String {
-    session.last_run.as_ref().map_or_else(String::new, |run| run.outcome.to_string())
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::reports::settled;
 use super::{Answer, Draft, enter, reorphan, unorphan};
 use crate::change::{After, Kind};
 use crate::command::NewSession;
@@ -38,6 +39,13 @@ impl Draft<'_> {
             last_run: None,
             runs: 0,
             failures: 0,
+            interruptions: 0,
+            resumes: false,
+            rebuilds: 0,
+            rebuilt: 0,
+            base_commit: None,
+            origin: new.origin.clone(),
+            checkpoint: None,
             attempt: 0,
             trace: self.command.trace.clone(),
         });
@@ -76,7 +84,7 @@ impl Draft<'_> {
         Ok(())
     }
 
-    pub(super) fn start_session(&mut self, id: SessionId) -> Result<Answer, Refused> {
+    pub(super) fn start_session(&mut self, id: SessionId, resume: bool) -> Result<Answer, Refused> {
         let before = self.known(id)?;
         let refuse = |why| Err(wrong_state(&before, "started", why));
         if before.wanted == Wanted::Ready && before.state.order().is_some() {
@@ -87,6 +95,7 @@ impl Draft<'_> {
         match session.state.clone() {
             State::Ready { placement } => {
                 session.failures = 0;
+                session.interruptions = 0;
                 enter(&mut session, State::Queued(Queue::Slot(placement)), self.now);
             }
             State::Error { .. } if matches!(before.wanted, Wanted::Cleaned(_)) => {
@@ -95,6 +104,7 @@ impl Draft<'_> {
             State::Error { placement, .. } => {
                 session.attempt += 1;
                 session.failures = 0;
+                session.interruptions = 0;
                 let queue = placement.map_or(Queue::Place, Queue::Slot);
                 enter(&mut session, State::Queued(queue), self.now);
             }
@@ -110,6 +120,7 @@ impl Draft<'_> {
             State::Cleaned { .. } => return refuse("it was removed; create a new one"),
         }
         session.wanted = Wanted::Running;
+        session.resumes = resume;
         session.halt = None;
         session.trace.clone_from(&self.command.trace);
         reorphan(&mut session, orphaned);
@@ -141,7 +152,8 @@ impl Draft<'_> {
         {
             session.hold = None;
             session.failures = 0;
-            enter(&mut session, State::Ready { placement }, self.now);
+            let state = settled(&session, placement);
+            enter(&mut session, state, self.now);
         }
         reorphan(&mut session, orphaned);
         Ok(self.save(Kind::SessionStopping, session))
