@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router, middleware};
 use drover_proto::node_v1::node_link_service_server::NodeLinkServiceServer;
 use drover_proto::v1::access_service_server::AccessServiceServer;
@@ -63,11 +63,9 @@ pub fn router(
             EnrollmentServiceServer::new(enrollment::EnrollmentHandler(p())).max_decoding_message_size(size),
         )
         .add_service(NodeLinkServiceServer::new(LinkHandler(p())).max_decoding_message_size(size));
-    let shared = p();
-    let watch = post(move |request| watch::encoded::serve(shared.clone(), request));
     let calls = calls
         .into_axum_router()
-        .route(watch::encoded::PATH, watch)
+        .merge(watch::encoded::routes(plane))
         .layer(middleware::from_fn_with_state(gate, gate::pass))
         .layer(tonic_web::GrpcWebLayer::new())
         .layer(cors(origins));

@@ -21,6 +21,7 @@ use crate::pki::JoinToken;
 use crate::plane::Plane;
 use crate::random;
 use crate::watch;
+use crate::watch::encoded::Piece;
 
 #[derive(Clone, Debug)]
 pub struct NodeHandler(pub Plane);
@@ -41,6 +42,13 @@ impl NodeHandler {
     fn named(&self, reference: &str) -> Result<std::sync::Arc<Node>, Error> {
         resolve::node(&self.0.registry.now().fleet, reference)
     }
+}
+
+pub fn watch(plane: &Plane, asked: &v1::WatchNodesRequest) -> Result<Response<Items<Piece>>, Status> {
+    let begin = watch::begin(&plane.registry.now(), &asked.resume_position)?;
+    let (sink, stream) = watch::stream()?;
+    plane.tasks.spawn(watch::run(plane.clone(), watch::nodes::Nodes(plane.clone()), sink, begin));
+    Ok(Response::new(Box::pin(stream)))
 }
 
 #[tonic::async_trait]
@@ -88,14 +96,12 @@ impl NodeService for NodeHandler {
         Ok(Response::new(v1::GetNodeResponse { node }))
     }
 
+    /// Served from bytes that all watchers share, see `watch::encoded`: the router asks there first.
     async fn watch_nodes(
         &self,
-        request: Request<v1::WatchNodesRequest>,
+        _: Request<v1::WatchNodesRequest>,
     ) -> Result<Response<Self::WatchNodesStream>, Status> {
-        let begin = watch::begin(&self.0.registry.now(), &request.into_inner().resume_position)?;
-        let (sink, stream) = watch::stream()?;
-        self.0.tasks.spawn(watch::run(self.0.clone(), watch::nodes::Nodes(self.0.clone()), sink, begin));
-        Ok(Response::new(Box::pin(stream)))
+        Err(watch::encoded::not_served_here().into())
     }
 
     async fn cordon_node(

@@ -2,11 +2,12 @@
 
 use drover_proto::v1;
 use drover_proto::v1::session_service_server::SessionService;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::{explain, session_changes as changes, session_reads as reads};
 use crate::error::Error;
 use crate::plane::Plane;
+use crate::watch;
 
 #[derive(Clone, Debug)]
 pub struct SessionHandler(pub Plane);
@@ -49,7 +50,7 @@ impl SessionService for SessionHandler {
         &self,
         _: Request<v1::WatchSessionsRequest>,
     ) -> Answer<Self::WatchSessionsStream> {
-        Err(Error::new(Code::Internal, "INTERNAL", "the router did not serve this watch", "").into())
+        Err(watch::encoded::not_served_here().into())
     }
 
     async fn start_session(

@@ -1,62 +1,99 @@
-//! What watchers of sessions are sent alike: a session that changed is rendered and encoded once, for everybody who looks at
-//! the same revision of the registry, and its bytes are shared. That is why this call is served beside the generated
-//! service, which encodes for each caller: the router asks here first.
+//! What watchers are sent alike: a thing that changed is rendered and encoded once, for everybody who looks at the same
+//! revision of the registry, and its bytes are shared. What is not in the registry is looked up for each watcher and sent
+//! before them, so that it is never older than the look. That is why these calls are served beside the generated
+//! services, which encode for each caller: the router asks here first.
 
 use std::collections::HashMap;
 use std::future::{Ready, ready};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use axum::Router;
 use axum::body::Body;
+use axum::routing::{MethodRouter, post};
 use bytes::{BufMut, Bytes};
 use drover_domain::fleet::Fleet;
-use drover_domain::session::Session;
-use drover_domain::time::Timestamp;
-use drover_proto::convert::session::render;
-use drover_proto::v1;
-use http::{Request, Response};
+use drover_domain::id::{NodeId, SessionId};
+use http::Request;
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
-use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, EncodeBuf, Encoder};
 use tonic::server::{Grpc, ServerStreamingService};
+use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
+use crate::error::Error;
 use crate::plane::Plane;
-use crate::rpc::session_reads::{self, Items};
+use crate::rpc::session_reads::Items;
+use crate::rpc::{nodes, session_reads};
 
-/// The call that is served here.
-pub const PATH: &str = "/drover.v1.SessionService/WatchSessions";
+/// The calls that are served here.
+pub fn routes(plane: &Plane) -> Router {
+    Router::new()
+        .route("/drover.v1.SessionService/WatchSessions", served(plane, session_reads::watch))
+        .route("/drover.v1.NodeService/WatchNodes", served(plane, nodes::watch))
+}
 
-/// Encoded sessions, by the revision of the registry that they were looked at in and their own; cheap to clone.
+/// What the generated service answers, which is asked only if the router did not ask here first.
+pub fn not_served_here() -> Error {
+    Error::new(Code::Internal, "INTERNAL", "the router did not serve this watch", "")
+}
+
+/// What is encoded; with a revision of the registry it says how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Thing {
+    Session(SessionId),
+    Node(NodeId),
+}
+
+/// Whether others look at the same thing in the same revision.
+#[derive(Clone, Copy, Debug)]
+pub enum Looking {
+    Alone,
+    WithOthers,
+}
+
+/// Encoded things, by the revision of the registry that they were looked at in; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Shelf(Arc<Mutex<HashMap<(u64, u64), Bytes>>>);
+pub struct Shelf(Arc<Mutex<HashMap<(u64, Thing), Place>>>);
+
+/// Filled by who comes first; the others wait for that, and nobody else does.
+type Place = Arc<OnceLock<Bytes>>;
 
 /// More than a round of watchers is ever busy with.
 const MOST: usize = 1024;
 
 impl Shelf {
-    /// The session as it stands in this fleet, encoded.
-    pub fn session(&self, fleet: &Fleet, session: &Session, now: Timestamp) -> Bytes {
-        let key = (fleet.revision(), session.revision);
-        let lock = || self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = lock().get(&key) {
+    /// The thing as it stands in this fleet, encoded. What `render` makes of it must be in the fleet: the key says
+    /// nothing of what is beside it, see [`Piece::new`].
+    pub fn encoded<M: Message>(
+        &self,
+        fleet: &Fleet,
+        thing: Thing,
+        looking: Looking,
+        render: impl FnOnce() -> M,
+    ) -> Bytes {
+        let encode = || Bytes::from(render().encode_to_vec());
+        match looking {
+            Looking::Alone => encode(),
+            Looking::WithOthers => self.place(fleet.revision(), thing).get_or_init(encode).clone(),
+        }
+    }
+
+    fn place(&self, revision: u64, thing: Thing) -> Place {
+        let mut shelf = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = shelf.get(&(revision, thing)) {
             return found.clone();
         }
-        let encoded = encoded(fleet, session, now);
-        let mut shelf = lock();
         if shelf.len() >= MOST {
             shelf.clear();
         }
-        shelf.entry(key).or_insert(encoded).clone()
+        shelf.entry((revision, thing)).or_default().clone()
     }
 }
 
-/// A session that nobody else is about to look at.
-pub fn encoded(fleet: &Fleet, session: &Session, now: Timestamp) -> Bytes {
-    render(fleet, session, now).encode_to_vec().into()
-}
-
-/// A `WatchSessionsResponse` on its way: what is this watcher's own, then what is shared.
+/// A message on its way: what is this watcher's own, then what is shared. Encoded messages that follow each other are
+/// one message with the fields of both.
 #[derive(Clone, Debug)]
 pub struct Piece {
     own: Bytes,
@@ -64,58 +101,68 @@ pub struct Piece {
 }
 
 impl Piece {
-    pub fn session(resume_position: String, session: Bytes) -> Self {
-        const SESSION: u32 = 2;
-        let mut own = v1::WatchSessionsResponse { resume_position, item: None }.encode_to_vec();
-        encode_key(SESSION, WireType::LengthDelimited, &mut own);
-        encode_varint(session.len() as u64, &mut own);
-        Self { own: own.into(), shared: session }
+    pub fn new(own: &impl Message, shared: Bytes) -> Self {
+        Self { own: own.encode_to_vec().into(), shared }
     }
 
-    pub fn other(response: &v1::WatchSessionsResponse) -> Self {
-        Self { own: response.encode_to_vec().into(), shared: Bytes::new() }
+    /// This thing as the item of an answer; `answer` has the rest.
+    pub fn within(self, answer: &impl Message) -> Self {
+        /// The field of the thing, the same in all answers.
+        const ITEM: u32 = 2;
+        let mut own = answer.encode_to_vec();
+        encode_key(ITEM, WireType::LengthDelimited, &mut own);
+        encode_varint((self.own.len() + self.shared.len()) as u64, &mut own);
+        own.extend_from_slice(&self.own);
+        Self { own: own.into(), shared: self.shared }
     }
 }
 
-/// Serves the call.
-pub async fn serve(plane: Plane, request: Request<Body>) -> Response<Body> {
-    Grpc::new(Pieces).server_streaming(Watching(plane), request).await.map(Body::new)
+/// How a call is answered.
+type Watch<Q> = fn(&Plane, &Q) -> Result<tonic::Response<Items<Piece>>, Status>;
+
+fn served<Q: Message + Default + Clone + 'static>(plane: &Plane, watch: Watch<Q>) -> MethodRouter {
+    let watching = Watching { plane: plane.clone(), watch };
+    post(async move |request: Request<Body>| {
+        Grpc::new(Pieces(PhantomData)).server_streaming(watching, request).await.map(Body::new)
+    })
 }
 
-struct Watching(Plane);
+#[derive(Clone, Debug)]
+struct Watching<Q> {
+    plane: Plane,
+    watch: Watch<Q>,
+}
 
-impl ServerStreamingService<v1::WatchSessionsRequest> for Watching {
+impl<Q> ServerStreamingService<Q> for Watching<Q> {
     type Response = Piece;
     type ResponseStream = Items<Piece>;
     type Future = Ready<Result<tonic::Response<Self::ResponseStream>, Status>>;
 
-    fn call(&mut self, request: tonic::Request<v1::WatchSessionsRequest>) -> Self::Future {
-        ready(session_reads::watch(&self.0, request.get_ref()))
+    fn call(&mut self, request: tonic::Request<Q>) -> Self::Future {
+        ready((self.watch)(&self.plane, request.get_ref()))
     }
 }
 
 /// Requests as always; answers in pieces.
 #[derive(Clone, Copy, Debug)]
-struct Pieces;
+struct Pieces<Q>(PhantomData<Q>);
 
-type Usual = ProstCodec<v1::WatchSessionsResponse, v1::WatchSessionsRequest>;
-
-impl Codec for Pieces {
+impl<Q: Message + Default + 'static> Codec for Pieces<Q> {
     type Encode = Piece;
-    type Decode = v1::WatchSessionsRequest;
+    type Decode = Q;
     type Encoder = Self;
-    type Decoder = <Usual as Codec>::Decoder;
+    type Decoder = <ProstCodec<Q, Q> as Codec>::Decoder;
 
     fn encoder(&mut self) -> Self {
-        Self
+        Self(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        Usual::raw_decoder(BufferSettings::default())
+        ProstCodec::<Q, Q>::raw_decoder(BufferSettings::default())
     }
 }
 
-impl Encoder for Pieces {
+impl<Q> Encoder for Pieces<Q> {
     type Item = Piece;
     type Error = Status;
 
@@ -127,23 +174,4 @@ impl Encoder for Pieces {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use drover_proto::v1::watch_sessions_response::Item;
-
-    #[test]
-    fn pieces_are_the_message_that_the_contract_has() {
-        let session = v1::Session { id: "ses_a".into(), name: "a".into(), runs: 3, ..v1::Session::default() };
-        let piece = Piece::session("1-2".into(), session.encode_to_vec().into());
-        let bytes = [piece.own, piece.shared].concat();
-        let expected =
-            v1::WatchSessionsResponse { resume_position: "1-2".into(), item: Some(Item::Session(session)) };
-        assert_eq!(v1::WatchSessionsResponse::decode(bytes.as_slice()).unwrap(), expected);
-        let other = v1::WatchSessionsResponse {
-            resume_position: "1-3".into(),
-            item: Some(Item::Removed("ses_a".into())),
-        };
-        let piece = Piece::other(&other);
-        assert_eq!(v1::WatchSessionsResponse::decode(piece.own).unwrap(), other);
-    }
-}
+mod tests;

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use drover_domain::change::{After, Change};
 use drover_domain::id::SessionId;
 use drover_domain::session::Session;
+use drover_proto::convert::session::render;
 use drover_proto::v1::watch_sessions_response::Item;
 use drover_proto::v1::{Bookmark, CaughtUp, WatchSessionsResponse};
 
-use super::encoded::{self, Piece};
+use super::encoded::{Looking, Piece, Thing};
 use super::{Subject, Told, out_of_range};
 use crate::error::Error;
 use crate::filter::SessionFilter;
@@ -25,45 +26,38 @@ pub struct Sessions {
     shown: HashSet<SessionId>,
 }
 
-/// Whether others look at the same session in the same revision.
-#[derive(Clone, Copy, Debug)]
-enum Looking {
-    Alone,
-    WithOthers,
-}
-
 impl Sessions {
     pub fn new(plane: Plane, filter: SessionFilter) -> Self {
         Self { plane, filter, shown: HashSet::new() }
     }
 
-    fn tell(&mut self, published: &Published, session: &Session, who: Looking) -> Option<Told<Bytes>> {
-        if !self.filter.matches(&published.fleet, session) {
+    fn tell(&mut self, published: &Published, session: &Session, looking: Looking) -> Option<Told<Piece>> {
+        let (fleet, now) = (&published.fleet, self.plane.registry.timestamp());
+        if !self.filter.matches(fleet, session) {
             return self.shown.remove(&session.id).then(|| Told::Removed(session.id.to_string()));
         }
         self.shown.insert(session.id);
-        let (fleet, now) = (&published.fleet, self.plane.registry.timestamp());
-        Some(Told::Item(match who {
-            Looking::Alone => encoded::encoded(fleet, session, now),
-            Looking::WithOthers => self.plane.shelf.session(fleet, session, now),
-        }))
+        let thing = Thing::Session(session.id);
+        let shared = self.plane.shelf.encoded(fleet, thing, looking, || render(fleet, session, now));
+        // All of a session is in the fleet, but for what the time does to it, which is as of who looks first.
+        Some(Told::Item(Piece::new(&(), shared)))
     }
 }
 
 #[tonic::async_trait]
 impl Subject for Sessions {
-    type Item = Bytes;
+    type Item = Piece;
     type Message = Piece;
 
     fn initial<'a>(
         &'a mut self,
         published: &'a Published,
-    ) -> Box<dyn Iterator<Item = Told<Bytes>> + Send + 'a> {
+    ) -> Box<dyn Iterator<Item = Told<Piece>> + Send + 'a> {
         let sessions = published.fleet.sessions();
         Box::new(sessions.filter_map(|session| self.tell(published, session, Looking::Alone)))
     }
 
-    fn changed(&mut self, published: &Published, changes: &[Arc<Change>]) -> Vec<Told<Bytes>> {
+    fn changed(&mut self, published: &Published, changes: &[Arc<Change>]) -> Vec<Told<Piece>> {
         let mut seen = HashSet::new();
         let mut told = Vec::new();
         for change in changes {
@@ -78,7 +72,7 @@ impl Subject for Sessions {
         told
     }
 
-    async fn missed(&mut self, published: &Published, seen: u64) -> Result<Vec<Told<Bytes>>, Error> {
+    async fn missed(&mut self, published: &Published, seen: u64) -> Result<Vec<Told<Piece>>, Error> {
         let history = self.plane.registry.history().clone();
         let read = self.plane.tasks.spawn_blocking(move || history.removed_after(seen)).await;
         let removed = read.map_err(|error| Error::internal("reading the log", &error))??;
@@ -91,13 +85,15 @@ impl Subject for Sessions {
         Ok(told)
     }
 
-    fn message(resume_position: String, told: Told<Bytes>) -> Piece {
+    fn message(resume_position: String, told: Told<Piece>) -> Piece {
         let item = match told {
-            Told::Item(session) => return Piece::session(resume_position, session),
+            Told::Item(session) => {
+                return session.within(&WatchSessionsResponse { resume_position, item: None });
+            }
             Told::Removed(id) => Item::Removed(id),
             Told::CaughtUp => Item::CaughtUp(CaughtUp {}),
             Told::Bookmark => Item::Bookmark(Bookmark {}),
         };
-        Piece::other(&WatchSessionsResponse { resume_position, item: Some(item) })
+        Piece::new(&WatchSessionsResponse { resume_position, item: Some(item) }, Bytes::new())
     }
 }

@@ -13,6 +13,7 @@ use drover_proto::node_v1::{Hello, LinkRequest, LinkResponse, Report, Reports};
 use drover_proto::v1;
 use drover_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use drover_proto::v1::maintenance_service_client::MaintenanceServiceClient;
+use drover_proto::v1::node_service_client::NodeServiceClient;
 use drover_proto::v1::session_service_client::SessionServiceClient;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::net::TcpListener;
@@ -70,6 +71,11 @@ pub async fn channel(running: &Running, tls: ClientTlsConfig) -> Result<Channel,
 pub async fn sessions(running: &Running) -> SessionServiceClient<Authorized> {
     let channel = channel(running, tls(running)).await.unwrap();
     SessionServiceClient::with_interceptor(channel, Bearer(running.operator_token.clone()))
+}
+
+pub async fn nodes(running: &Running) -> NodeServiceClient<Authorized> {
+    let channel = channel(running, tls(running)).await.unwrap();
+    NodeServiceClient::with_interceptor(channel, Bearer(running.operator_token.clone()))
 }
 
 pub async fn maintenance(running: &Running) -> MaintenanceServiceClient<Authorized> {

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
+use drover_proto::node_v1::link_request::Message as Up;
+use drover_proto::node_v1::link_response::Message as Down;
+use drover_proto::node_v1::{Heartbeat, LinkRequest};
 use drover_proto::v1;
+use drover_proto::v1::watch_nodes_response::Item as NodeItem;
 use drover_proto::v1::watch_sessions_response::Item;
 use tonic::{Code, Streaming};
 
-use crate::harness::{controller, create, sessions};
+use crate::harness::{Agent, controller, create, enroll, link, nodes, sessions};
 
 async fn until_caught_up(watch: &mut Streaming<v1::WatchSessionsResponse>) -> (Vec<String>, String) {
     let mut names = Vec::new();
@@ -104,4 +108,52 @@ async fn a_watch_with_a_filter_says_what_no_longer_matches() {
         .unwrap();
     let gone = watch.message().await.unwrap().unwrap().item.unwrap();
     assert_eq!(gone, Item::Removed(id));
+}
+
+/// Says how busy the node is, and waits until that is known.
+async fn beat(agent: &mut Agent, load: v1::NodeLoad) {
+    let beat = Heartbeat { number: 1, load: Some(load) };
+    agent.up.send(LinkRequest { message: Some(Up::Heartbeat(beat)) }).await.unwrap();
+    while !matches!(agent.next().await, Down::HeartbeatSeen(_)) {}
+}
+
+async fn next_node(watch: &mut Streaming<v1::WatchNodesResponse>) -> (v1::Node, String) {
+    loop {
+        let next =
+            tokio::time::timeout(Duration::from_secs(20), watch.message()).await.expect("something comes");
+        let next = next.unwrap().unwrap();
+        if let Some(NodeItem::Node(node)) = next.item {
+            return (node, next.resume_position);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_of_nodes_tells_what_they_are_and_how_they_are_heard_and_resumes() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = controller(dir.path()).await;
+    let (_, identity) = enroll(&running).await;
+    let mut agent = link(&running, identity, vec![]).await.unwrap();
+    let load = v1::NodeLoad { runs: 3, ..v1::NodeLoad::default() };
+    beat(&mut agent, load).await;
+    let mut client = nodes(&running).await;
+    let mut watch = client.watch_nodes(v1::WatchNodesRequest::default()).await.unwrap().into_inner();
+    let (node, _) = next_node(&mut watch).await;
+    assert_eq!((node.facts.unwrap().slots, node.cordoned, node.load), (100, false, Some(load)));
+
+    let cordon = v1::CordonNodeRequest { node: node.id.clone(), ..Default::default() };
+    client.cordon_node(cordon).await.unwrap();
+    let (changed, position) = next_node(&mut watch).await;
+    assert_eq!((changed.facts.unwrap().slots, changed.cordoned, changed.load), (100, true, Some(load)));
+    assert!(changed.heartbeat_age.is_some());
+
+    let uncordon = v1::UncordonNodeRequest { node: node.id, ..Default::default() };
+    client.uncordon_node(uncordon).await.unwrap();
+    let resume = v1::WatchNodesRequest { resume_position: position };
+    let mut watch = client.watch_nodes(resume).await.unwrap().into_inner();
+    let first = watch.message().await.unwrap().unwrap().item;
+    assert!(matches!(first, Some(NodeItem::CaughtUp(_))), "what it was told before does not come again");
+    assert!(!next_node(&mut watch).await.0.cordoned);
+    let odd = v1::WatchNodesRequest { resume_position: "1-ffff".into() };
+    assert_eq!(client.watch_nodes(odd).await.map(drop).unwrap_err().code(), Code::OutOfRange);
 }

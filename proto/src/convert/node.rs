@@ -19,6 +19,7 @@ pub struct Heard {
 
 /// `node` as it stands in `fleet`.
 pub fn render(fleet: &Fleet, node: &Node, heard: Heard) -> v1::Node {
+    let v1::Node { heartbeat_age, load, .. } = beside(heard);
     v1::Node {
         id: node.id.to_string(),
         name: node.name.to_string(),
@@ -30,9 +31,14 @@ pub fn render(fleet: &Fleet, node: &Node, heard: Heard) -> v1::Node {
         facts: Some(facts(&node.facts)),
         slots_used: fleet.slots_used(node.id),
         sessions: u32::try_from(fleet.placed_on(node.id).count()).unwrap_or(u32::MAX),
-        heartbeat_age: heard.age.map(length),
-        load: heard.load,
+        heartbeat_age,
+        load,
     }
+}
+
+/// Of a node, only what is known beside the fleet: merged with what [`render`] makes of nothing heard it is the whole.
+pub fn beside(Heard { age, load }: Heard) -> v1::Node {
+    v1::Node { heartbeat_age: age.map(length), load, ..v1::Node::default() }
 }
 
 pub fn facts(facts: &NodeFacts) -> v1::NodeFacts {
