@@ -25,6 +25,7 @@ use crate::identity::join::{self, JoinError};
 use crate::identity::{self, Identity, IdentityError, renew};
 use crate::ledger::{self, Ledger, OpenError, Owner};
 use crate::link::{Controller, Link, Standing};
+use crate::process::Boot;
 use crate::runtime::{Places, Processes};
 use crate::saga::Home;
 use crate::step::Engine;
@@ -68,7 +69,8 @@ impl App {
     /// everything that was here is taken up, whether the controller is there or not.
     pub async fn start(config: Config, clock: Clock, tasks: Tasks) -> Result<Running, StartError> {
         identity::prepare_state(&config.state_dir)?;
-        let facts = facts::gather(&config.offer);
+        let boot = boot(&config)?;
+        let facts = facts::gather(&config.offer, &boot);
         let identity = match Identity::load(&config.state_dir)? {
             Some(identity) => identity,
             None => join::join(&config, &facts, &tasks).await?.ok_or(StartError::Stopped)?,
@@ -142,6 +144,12 @@ fn home(config: &Config, identity: &Identity, clock: &Clock) -> Result<Home, Sta
     })
 }
 
+fn boot(config: &Config) -> Result<Boot, StartError> {
+    let path = &config.boot_id;
+    let failed = |why| StartError::File { what: "read the boot's name from", path: path.clone(), why };
+    Boot::read(path).map_err(failed)
+}
+
 fn processes(config: &Config, node: NodeId, clock: &Clock) -> Result<Processes, StartError> {
     // Users whom sessions run as pass through to their own.
     let passage = fs::DirBuilder::new().recursive(true).mode(0o711).create(&config.sockets);
@@ -156,6 +164,7 @@ fn processes(config: &Config, node: NodeId, clock: &Clock) -> Result<Processes, 
         node,
         program: config.shim.clone(),
         cgroups: cgroup::home(),
+        boot_id: config.boot_id.clone(),
     };
     let opened = Processes::open(&places, clock.clone());
     opened.map_err(|why| StartError::File { what: "keep runs in", path: places.state, why })

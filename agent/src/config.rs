@@ -12,6 +12,7 @@ use crate::converge::Limits;
 use crate::facts::Offer;
 use crate::git::runner;
 use crate::pressure;
+use crate::process::Boot;
 use crate::workspace::REGENERABLE;
 
 /// Everything that an agent can be told.
@@ -37,6 +38,8 @@ pub struct Config {
     pub shim: PathBuf,
     /// Where sockets go, each node's in a directory of its own: a short path, which need not outlive the boot.
     pub sockets: PathBuf,
+    /// Where this boot's name stands: the kernel's file, but for who wants to see what a reboot does.
+    pub boot_id: PathBuf,
 }
 
 /// Text that is never shown.
@@ -82,6 +85,7 @@ impl Config {
             limits: usual_limits(),
             patience: Duration::from_secs(20),
             shim,
+            boot_id: Boot::FILE.into(),
         }
     }
 
@@ -113,6 +117,7 @@ impl Config {
         config.name = from.get("name", flags.name.clone(), Name::new);
         config.worktrees = from.get("worktrees", None, absolute);
         config.sockets = from.get("sockets", None, absolute).unwrap_or(config.sockets);
+        config.boot_id = from.get("boot_id_file", None, absolute).unwrap_or(config.boot_id);
         config.offer.slots = from.get("slots", flags.slots.clone(), slots);
         config.offer.labels = labels(from, &flags.labels);
         config.git = git(from);

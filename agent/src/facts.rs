@@ -10,6 +10,7 @@ use drover_domain::spec::{RuntimeKind, WorkspaceKind};
 
 use crate::chance;
 use crate::pressure;
+use crate::process::Boot;
 
 /// What the operator decides of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -20,12 +21,12 @@ pub struct Offer {
 }
 
 /// Gathers the facts of this start of the agent.
-pub fn gather(offer: &Offer) -> NodeFacts {
+pub fn gather(offer: &Offer, boot: &Boot) -> NodeFacts {
     NodeFacts {
         machine: machine().into(),
         hostname: hostname().into(),
         agent_version: env!("CARGO_PKG_VERSION").into(),
-        boot: boot().into(),
+        boot: boot.as_str().into(),
         incarnation: hex(&chance::bytes::<8>()).into(),
         labels: offer.labels.clone(),
         slots: offer.slots.unwrap_or_else(default_slots),
@@ -38,11 +39,6 @@ pub fn gather(offer: &Offer) -> NodeFacts {
 
 pub(crate) fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// One boot of the machine; empty where the kernel does not tell.
-pub fn boot() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }
 
 /// Agent programs mostly wait for somebody else's computer: four for each processor is a careful start.
@@ -75,10 +71,11 @@ mod tests {
     #[test]
     fn a_machine_keeps_its_id_and_each_start_of_an_agent_has_its_own() {
         let offer = Offer { slots: Some(3), labels: Labels::default() };
-        let (first, second) = (gather(&offer), gather(&offer));
+        let boot = Boot::from("this");
+        let (first, second) = (gather(&offer, &boot), gather(&offer, &boot));
         assert_eq!(first.machine, second.machine);
         assert_ne!(first.incarnation, second.incarnation);
         assert_eq!(first.slots, 3);
-        assert!(gather(&Offer::default()).slots >= 4);
+        assert!(gather(&Offer::default(), &boot).slots >= 4);
     }
 }

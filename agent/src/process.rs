@@ -4,18 +4,26 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::time::Duration;
 
 use drover_domain::presence::Presence;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+/// One boot of the machine, by the name that its kernel gave it; empty where that tells none. Which one this is, is read
+/// once and handed on: who fails to read it later must not take everything for another boot's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Boot(Box<str>);
+
 /// One process, in all of this machine's life.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// The boot of the machine.
-    pub boot: Box<str>,
+    pub boot: Boot,
     pub pid: u32,
     /// When it was started, in the kernel's ticks since that boot.
     pub start: u64,
@@ -29,27 +37,51 @@ pub struct Stat {
     /// One letter; `Z` and `X` are ended.
     pub state: char,
     pub start: u64,
+    /// What it used of processors, and what those used that it waited for, in ticks of [`TICK`].
+    pub ticks: u64,
 }
 
-/// This boot of the machine.
-pub fn boot() -> Box<str> {
-    crate::facts::boot().into()
+/// The unit of times in `/proc`, on every architecture that Drover runs on.
+const TICK: Duration = Duration::from_millis(10);
+
+impl Boot {
+    /// Where the kernel tells it.
+    pub const FILE: &str = "/proc/sys/kernel/random/boot_id";
+
+    /// This boot, as the file tells it.
+    pub fn read(file: &Path) -> io::Result<Self> {
+        match fs::read_to_string(file) {
+            Ok(text) => Ok(text.trim().into()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok("".into()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&str> for Boot {
+    fn from(name: &str) -> Self {
+        Self(name.into())
+    }
 }
 
 impl ProcessId {
     /// The process that has this pid now. `None`: there is none.
-    pub fn of(pid: u32, boot: &str) -> Option<Self> {
-        Stat::of(pid).map(|stat| Self { boot: boot.into(), pid, start: stat.start })
+    pub fn of(pid: u32, boot: &Boot) -> Option<Self> {
+        Stat::of(pid).map(|stat| stat.id(boot))
     }
 
-    /// Whether it is alive.
-    pub fn look(&self) -> Presence<()> {
-        self.open().map(drop)
+    /// Whether it is alive in this boot.
+    pub fn look(&self, boot: &Boot) -> Presence<()> {
+        self.open(boot).map(drop)
     }
 
-    /// Signals it. `Absent`: it is gone, and nobody was signalled.
-    pub fn signal(&self, signal: Signal) -> Presence<()> {
-        match self.open() {
+    /// Signals it, if it is one of this boot. `Absent`: it is gone, and nobody was signalled.
+    pub fn signal(&self, boot: &Boot, signal: Signal) -> Presence<()> {
+        match self.open(boot) {
             Presence::Present(descriptor) => match pidfd_send_signal(descriptor, signal) {
                 Ok(()) => Presence::Present(()),
                 Err(Errno::SRCH) => Presence::Absent,
@@ -61,8 +93,8 @@ impl ProcessId {
     }
 
     /// The descriptor first, then the comparison: what it stands for cannot change any more.
-    fn open(&self) -> Presence<OwnedFd> {
-        if *self.boot != *boot() {
+    fn open(&self, boot: &Boot) -> Presence<OwnedFd> {
+        if self.boot != *boot {
             return Presence::Absent;
         }
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return Presence::Absent };
@@ -86,20 +118,24 @@ impl Stat {
         !matches!(self.state, 'Z' | 'X')
     }
 
-    pub fn id(&self, boot: &str) -> ProcessId {
-        ProcessId { boot: boot.into(), pid: self.pid, start: self.start }
+    pub fn id(&self, boot: &Boot) -> ProcessId {
+        ProcessId { boot: boot.clone(), pid: self.pid, start: self.start }
     }
 
     /// The program's name stands in brackets and may hold brackets and spaces itself.
     fn parse(text: &str) -> Option<Self> {
         let (before, after) = (text.find(" (")?, text.rfind(')')?);
         let mut rest = text.get(after + 1..)?.split_ascii_whitespace();
-        Some(Self {
-            pid: text.get(..before)?.parse().ok()?,
-            state: rest.next()?.chars().next()?,
-            parent: rest.next()?.parse().ok()?,
-            start: rest.nth(17)?.parse().ok()?,
-        })
+        let pid = text.get(..before)?.parse().ok()?;
+        let state = rest.next()?.chars().next()?;
+        let parent = rest.next()?.parse().ok()?;
+        let mut numbers = rest.skip(9).map(str::parse::<u64>);
+        let mut ticks = 0;
+        for _ in 0..4 {
+            ticks += numbers.next()?.ok()?;
+        }
+        let start = numbers.nth(4)?.ok()?;
+        Some(Self { pid, parent, state, start, ticks })
     }
 }
 
@@ -110,6 +146,19 @@ pub fn all() -> Vec<Stat> {
 
 /// Every living process that descends from `root`, without it.
 pub fn descendants(root: u32) -> Vec<Stat> {
+    let mut found = descent(root);
+    found.retain(Stat::is_alive);
+    found
+}
+
+/// What everything that descends from `root` used of processors, without what `root` itself waited for.
+pub fn time_of_descendants(root: u32) -> Duration {
+    let ticks: u64 = descent(root).iter().map(|stat| stat.ticks).sum();
+    TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX))
+}
+
+/// Everything that descends from `root`, without it, and with what ended and was not waited for.
+fn descent(root: u32) -> Vec<Stat> {
     let mut children: HashMap<u32, Vec<Stat>> = HashMap::new();
     for stat in all() {
         children.entry(stat.parent).or_default().push(stat);
@@ -118,9 +167,7 @@ pub fn descendants(root: u32) -> Vec<Stat> {
     while let Some(parent) = open.pop() {
         for child in children.remove(&parent).unwrap_or_default() {
             open.push(child.pid);
-            if child.is_alive() {
-                found.push(child);
-            }
+            found.push(child);
         }
     }
     found
@@ -146,6 +193,10 @@ mod tests {
     use super::*;
     use std::process::{Child, Command};
 
+    fn boot() -> Boot {
+        Boot::read(Path::new(Boot::FILE)).unwrap()
+    }
+
     fn sleeper(mark: &str) -> Child {
         Command::new("sleep").arg("600").env("DROVER_RUN", mark).spawn().unwrap()
     }
@@ -154,7 +205,7 @@ mod tests {
     fn a_name_with_brackets_and_spaces_is_read_over() {
         let tail = "S 7 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9876 1 2";
         let stat = Stat::parse(&format!("42 (a) b (c) {tail}")).unwrap();
-        assert_eq!(stat, Stat { pid: 42, parent: 7, state: 'S', start: 9876 });
+        assert_eq!(stat, Stat { pid: 42, parent: 7, state: 'S', start: 9876, ticks: 5 + 6 + 7 + 8 });
         assert_eq!(Stat::parse("42 (a"), None);
     }
 
@@ -162,17 +213,28 @@ mod tests {
     fn a_process_of_the_same_pid_but_another_start_or_boot_is_not_touched() {
         let mut child = sleeper("x");
         let id = ProcessId::of(child.id(), &boot()).unwrap();
-        assert!(id.look().is_present());
+        assert!(id.look(&boot()).is_present());
         let later = ProcessId { start: id.start + 1, ..id.clone() };
         let elsewhere = ProcessId { boot: "another".into(), ..id.clone() };
+        let boot = boot();
         for other in [later, elsewhere] {
-            assert!(other.look().is_absent());
-            assert!(other.signal(Signal::KILL).is_absent());
+            assert!(other.look(&boot).is_absent());
+            assert!(other.signal(&boot, Signal::KILL).is_absent());
         }
         assert!(child.try_wait().unwrap().is_none());
-        assert!(id.signal(Signal::KILL).is_present());
+        assert!(id.signal(&boot, Signal::KILL).is_present());
         child.wait().unwrap();
-        assert!(id.look().is_absent());
+        assert!(id.look(&boot).is_absent());
+    }
+
+    #[test]
+    fn the_boot_is_what_the_file_says_and_a_missing_file_is_no_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("boot_id");
+        assert_eq!(Boot::read(&file).unwrap(), Boot::from(""));
+        fs::write(&file, "one\n").unwrap();
+        assert_eq!(Boot::read(&file).unwrap(), Boot::from("one"));
+        assert!(Boot::read(dir.path()).is_err(), "what cannot be read is not another boot");
     }
 
     #[test]
@@ -180,7 +242,7 @@ mod tests {
         let mut child = sleeper("x");
         let id = ProcessId::of(child.id(), &boot()).unwrap();
         child.kill().unwrap();
-        while id.look().is_present() {
+        while id.look(&boot()).is_present() {
             std::thread::yield_now();
         }
         assert_eq!(Stat::of(child.id()).map(|stat| stat.is_alive()), Some(false));

@@ -30,6 +30,7 @@ use thiserror::Error;
 
 use crate::cgroup::Cgroup;
 use crate::logs::{self, follow::Follow, read::Reader};
+use crate::process::Boot;
 use crate::shim::record::{Exit, Limits, Run, RunDirectory, Unreadable, User};
 pub use look::Seen;
 use talk::Said;
@@ -46,6 +47,8 @@ pub struct Places {
     pub program: PathBuf,
     /// Where control groups may be made, see [`crate::cgroup::home`]; none: runs get none.
     pub cgroups: Option<PathBuf>,
+    /// Where this boot's name stands, see [`Boot::FILE`].
+    pub boot_id: PathBuf,
 }
 
 /// The runs of one agent; cheap to clone.
@@ -59,6 +62,7 @@ struct Shared {
     shim: PathBuf,
     cgroup: Option<PathBuf>,
     clock: Clock,
+    boot: Boot,
     /// The runs that are being started.
     starting: Mutex<HashSet<RunId>>,
 }
@@ -131,13 +135,14 @@ impl Processes {
         let shim = install::copy(&places.program, &places.state)?;
         let node = places.node.short();
         let cgroup = places.cgroups.as_ref().map(|home| home.join("drover").join(node));
-        let sockets = places.sockets.clone();
-        Ok(Self(Arc::new(Shared { runs, sockets, shim, cgroup, clock, starting: Mutex::default() })))
+        let (sockets, boot) = (places.sockets.clone(), Boot::read(&places.boot_id)?);
+        let starting = Mutex::default();
+        Ok(Self(Arc::new(Shared { runs, sockets, shim, cgroup, clock, boot, starting })))
     }
 
     /// Whether the run was started here, and how it stands.
     pub fn look(&self, key: Key) -> Presence<Seen> {
-        look::look(&self.directory(key))
+        look::look(&self.directory(key), &self.0.boot)
     }
 
     /// Starts the run, once: one that was started before is only looked at. Returns when the command runs, or has
@@ -356,7 +361,7 @@ impl Processes {
             id: key.order.run.to_string(),
             session: key.session.to_string(),
             fence: job.fence,
-            boot: crate::process::boot(),
+            boot: self.0.boot.clone(),
             written: self.0.clock.wall_millis(),
             command: job.command,
             environment: job.environment,
@@ -411,7 +416,7 @@ impl Processes {
     fn interruption(&self, key: Key) -> Outcome {
         use drover_domain::outcome::Cause;
         let run = self.directory(key).run().ok().flatten();
-        let is_of_this_boot = run.is_some_and(|run| run.boot == crate::process::boot());
+        let is_of_this_boot = run.is_some_and(|run| run.boot == self.0.boot);
         Outcome::Interrupted(if is_of_this_boot { Cause::Agent } else { Cause::Reboot })
     }
 }

@@ -24,7 +24,7 @@ use thiserror::Error;
 
 use crate::cgroup::Cgroup;
 use crate::logs::write::Writer;
-use crate::process::{self, ProcessId};
+use crate::process::ProcessId;
 use crate::sys::{self, Fork};
 use record::{Lock, Run, RunDirectory, Started, Supervisor, Unreadable};
 use socket::Clients;
@@ -128,7 +128,7 @@ fn prepare(directory: RunDirectory, lock: Lock, run: Run, cgroup: Option<Cgroup>
 /// Starts the command. That it is about to be is written down first: a supervisor that dies here is never taken for
 /// one that did nothing.
 fn start(mut watch: Watch) -> Result<Watch, Failure> {
-    let boot = process::boot();
+    let boot = watch.run().boot.clone();
     let clock = Clock::system();
     let own = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
     let process = ProcessId::of(own, &boot)

@@ -185,5 +185,5 @@ pub fn script(name: &str, repository: &std::path::Path, script: &str) -> v1::Cre
 
 /// This machine's id, as an agent on it says it.
 pub fn machine() -> String {
-    drover_agent::facts::gather(&Default::default()).machine.to_string()
+    drover_agent::facts::machine()
 }

@@ -229,7 +229,7 @@ fn an_agent_joins_the_controller_that_its_token_is_for_and_no_other() {
         Tasks::new().spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         address
     });
-    let facts = facts::gather(&Offer::default());
+    let facts = facts::gather(&Offer::default(), &"this".into());
     let join = |token: &str| {
         let mut config = Config::new(address.to_string(), dir.path(), "/bin/true".into());
         config.join_token = Some(Secret(token.to_owned()));
@@ -267,7 +267,7 @@ fn linked(agent: &Agent, acknowledges: bool, installation: u8) -> (Script, watch
     let tasks = agent.converge.means().tasks.clone();
     let link = Link {
         controller: Controller::new(&address.to_string(), identity),
-        facts: Arc::new(facts::gather(&Offer::default())),
+        facts: Arc::new(facts::gather(&Offer::default(), &"this".into())),
         converge: agent.converge.clone(),
         tunnels: Tunnels::new(agent.converge.clone(), tasks.clone()),
         clock: Clock::system(),

@@ -3,7 +3,7 @@
 use drover_domain::presence::Presence;
 
 use super::told;
-use crate::process;
+use crate::process::Boot;
 use crate::shim::record::{Exit, RunDirectory, Started, Unreadable};
 
 /// A run that was started, or is about to be.
@@ -18,11 +18,11 @@ pub enum Seen {
     Orphaned,
 }
 
-pub(super) fn look(directory: &RunDirectory) -> Presence<Seen> {
-    seen(directory).unwrap_or_else(|unreadable| Presence::Unknown(told(&unreadable)))
+pub(super) fn look(directory: &RunDirectory, boot: &Boot) -> Presence<Seen> {
+    seen(directory, boot).unwrap_or_else(|unreadable| Presence::Unknown(told(&unreadable)))
 }
 
-fn seen(directory: &RunDirectory) -> Result<Presence<Seen>, Unreadable> {
+fn seen(directory: &RunDirectory, boot: &Boot) -> Result<Presence<Seen>, Unreadable> {
     if let Some(exit) = directory.exit()? {
         return Ok(Presence::Present(Seen::Ended(exit)));
     }
@@ -34,7 +34,7 @@ fn seen(directory: &RunDirectory) -> Result<Presence<Seen>, Unreadable> {
     };
     match directory.is_held() {
         Ok(true) => Ok(Presence::Present(directory.started()?.map_or(Seen::Starting, Seen::Running))),
-        Ok(false) => dead(directory, *run.boot == *process::boot()),
+        Ok(false) => dead(directory, run.boot == *boot),
         Err(error) => Ok(Presence::Unknown(format!("cannot see whether its supervisor lives: {error}"))),
     }
 }

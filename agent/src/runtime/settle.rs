@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::{Key, Processes, StopError, told};
 use crate::cgroup::Cgroup;
-use crate::process::{self, ProcessId};
+use crate::process::{self, Boot, ProcessId};
 use crate::shim::record::{Exit, RunDirectory, Used, VERSION, Verdict};
 
 const TOLD: Duration = Duration::from_secs(5);
@@ -22,6 +22,7 @@ struct Traces {
     mark: String,
     cgroup: Option<Cgroup>,
     command: Option<ProcessId>,
+    boot: Boot,
 }
 
 impl Processes {
@@ -65,6 +66,7 @@ impl Processes {
             mark: format!("DROVER_RUN={}", key.order.run),
             cgroup: self.cgroup(key),
             command: directory.started().ok().flatten().map(|started| started.process),
+            boot: self.0.boot.clone(),
         }
     }
 
@@ -73,8 +75,8 @@ impl Processes {
         let first = traces.look().await?;
         let begin = self.0.clock.boot();
         for process in &first {
-            process.signal(Signal::TERM);
-            process.signal(Signal::CONT);
+            process.signal(&self.0.boot, Signal::TERM);
+            process.signal(&self.0.boot, Signal::CONT);
         }
         loop {
             let left = traces.look().await?;
@@ -101,17 +103,17 @@ impl Traces {
     }
 
     fn living(&self) -> Vec<ProcessId> {
-        let (boot, own) = (process::boot(), std::process::id());
+        let (boot, own) = (&self.boot, std::process::id());
         let mut found = BTreeMap::new();
         let grouped = self.cgroup.as_ref().map(Cgroup::pids).unwrap_or_default();
         let grouped = grouped.into_iter().filter_map(process::Stat::of).filter(process::Stat::is_alive);
         for stat in process::marked(&self.mark).into_iter().chain(grouped) {
-            found.insert(stat.pid, stat.id(&boot));
+            found.insert(stat.pid, stat.id(boot));
         }
-        let command = self.command.iter().filter(|command| command.look().is_present());
+        let command = self.command.iter().filter(|command| command.look(boot).is_present());
         found.extend(command.map(|command| (command.pid, command.clone())));
         for pid in found.keys().copied().collect::<Vec<_>>() {
-            found.extend(process::descendants(pid).into_iter().map(|stat| (stat.pid, stat.id(&boot))));
+            found.extend(process::descendants(pid).into_iter().map(|stat| (stat.pid, stat.id(boot))));
         }
         found.remove(&own);
         found.into_values().collect()
@@ -123,7 +125,7 @@ impl Traces {
             let _ = cgroup.kill();
         }
         for process in left {
-            process.signal(Signal::KILL);
+            process.signal(&self.boot, Signal::KILL);
         }
     }
 }

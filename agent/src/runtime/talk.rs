@@ -67,7 +67,7 @@ impl Processes {
     /// Lets a supervisor go on that somebody stopped. Returns its pid, if it is there.
     pub(super) fn wake(&self, key: Key) -> Option<u32> {
         let supervisor = self.directory(key).supervisor().ok().flatten()?;
-        match supervisor.process.signal(Signal::CONT) {
+        match supervisor.process.signal(&self.0.boot, Signal::CONT) {
             Presence::Present(()) => Some(supervisor.process.pid),
             Presence::Absent | Presence::Unknown(_) => None,
         }

@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::process::ProcessId;
+use crate::process::{Boot, ProcessId};
 pub use verdict::{Used, Verdict};
 
 /// Of every file here. It rises when an older agent would misread what is written.
@@ -34,8 +34,8 @@ pub struct Run {
     pub id: String,
     pub session: String,
     pub fence: String,
-    /// The boot in which it was written.
-    pub boot: Box<str>,
+    /// The boot in which it was written, and in which its supervisor is started.
+    pub boot: Boot,
     /// In milliseconds since 1970.
     pub written: i64,
     pub command: Vec<String>,

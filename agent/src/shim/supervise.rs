@@ -87,13 +87,13 @@ impl Watch {
     ) -> io::Result<Self> {
         let clock = Clock::system();
         Ok(Self {
+            tree: Tree::new(cgroup, run.boot.clone()),
             ending: Ending::new(&run.limits, clock.boot()),
             timer: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?,
             directory,
             run,
             log,
             ears,
-            tree: Tree::new(cgroup),
             clock,
             command: Command::default(),
             pipes: [None, None],

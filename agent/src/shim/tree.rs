@@ -7,29 +7,29 @@ use drover_domain::presence::Presence;
 use rustix::process::Signal;
 
 use crate::cgroup::Cgroup;
-use crate::process::{self, ProcessId, Stat};
+use crate::process::{self, Boot, ProcessId, Stat};
 
 #[derive(Debug)]
 pub(super) struct Tree {
     pub(super) cgroup: Option<Cgroup>,
     own: u32,
-    boot: Box<str>,
+    boot: Boot,
 }
 
 /// Looks for newborn processes before it kills.
 const ROUNDS: usize = 32;
 
 impl Tree {
-    pub(super) fn new(cgroup: Option<Cgroup>) -> Self {
+    pub(super) fn new(cgroup: Option<Cgroup>, boot: Boot) -> Self {
         let own = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
-        Self { cgroup, own, boot: process::boot() }
+        Self { cgroup, own, boot }
     }
 
     /// Tells everything to end; what is stopped is let go on, so that it can.
     pub(super) fn tell(&self) {
         for process in self.living() {
-            process.signal(Signal::TERM);
-            process.signal(Signal::CONT);
+            process.signal(&self.boot, Signal::TERM);
+            process.signal(&self.boot, Signal::CONT);
         }
     }
 
@@ -47,13 +47,13 @@ impl Tree {
                 break;
             }
             for process in news {
-                if let Presence::Present(()) = process.signal(Signal::STOP) {
+                if let Presence::Present(()) = process.signal(&self.boot, Signal::STOP) {
                     stopped.insert(process.pid, process);
                 }
             }
         }
         for process in self.living() {
-            process.signal(Signal::KILL);
+            process.signal(&self.boot, Signal::KILL);
         }
     }
 

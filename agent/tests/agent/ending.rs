@@ -9,7 +9,7 @@ use drover_agent::runtime::{Key, StopError};
 use drover_domain::outcome::Outcome;
 use rustix::process::Signal;
 
-use crate::machine::{Groups, Machine, eventually, key, outcome, soon};
+use crate::machine::{Groups, Machine, boot, eventually, key, outcome, soon};
 
 /// A process of somebody else's.
 struct Innocent(Child);
@@ -53,18 +53,17 @@ async fn a_tree_is_stopped(groups: Groups) {
     machine.start(key(1), TREE).await;
     machine.until_it_says(key(1), "ready").await;
     let own = machine.supervisor(key(1));
-    let boot = drover_agent::process::boot();
     let tree: Vec<_> =
-        drover_agent::process::descendants(own.pid).iter().map(|stat| stat.id(&boot)).collect();
+        drover_agent::process::descendants(own.pid).iter().map(|stat| stat.id(&boot())).collect();
     assert!(tree.len() >= 9, "{tree:?}");
     let stop = machine.processes.stop(key(1), "me", Duration::from_millis(500));
     let exit = soon("the stop", stop).await.unwrap().unwrap();
     for process in &tree {
-        assert!(process.look().is_absent(), "{process:?} is left");
+        assert!(process.look(&boot()).is_absent(), "{process:?} is left");
     }
     assert_eq!(outcome(&exit), Outcome::Stopped("me".into()));
     assert!(innocent.is_alive());
-    eventually("the supervisor is gone too", || own.look().is_absent()).await;
+    eventually("the supervisor is gone too", || own.look(&boot()).is_absent()).await;
 }
 
 #[tokio::test]
@@ -121,7 +120,7 @@ async fn a_command_that_cleans_up_when_asked_has_its_grace() {
 async fn a_signal_to_the_supervisor_is_a_stop() {
     let machine = Machine::new();
     machine.start(key(1), "sleep 600").await;
-    assert!(machine.supervisor(key(1)).signal(Signal::TERM).is_present());
+    assert!(machine.supervisor(key(1)).signal(&boot(), Signal::TERM).is_present());
     let exit = soon("the end", machine.processes.ended(key(1))).await;
     assert_eq!(outcome(&exit), Outcome::Stopped("SIGTERM".into()));
 }
@@ -130,7 +129,7 @@ async fn a_signal_to_the_supervisor_is_a_stop() {
 async fn a_supervisor_that_somebody_stopped_is_let_go_on() {
     let machine = Machine::new();
     machine.start(key(1), "sleep 600").await;
-    assert!(machine.supervisor(key(1)).signal(Signal::STOP).is_present());
+    assert!(machine.supervisor(key(1)).signal(&boot(), Signal::STOP).is_present());
     let stop = machine.processes.stop(key(1), "me", Duration::ZERO);
     let exit = soon("the stop", stop).await.unwrap().unwrap();
     assert_eq!(outcome(&exit), Outcome::Stopped("me".into()));

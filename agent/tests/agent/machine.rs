@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drover_agent::logs::{Chunk, From};
-use drover_agent::process;
+use drover_agent::process::{self, Boot};
 use drover_agent::runtime::{Job, Key, Places, Processes, Seen};
 use drover_agent::shim::record::{Exit, Limits, RunDirectory};
 use drover_agent::{cgroup, logs};
@@ -94,7 +94,7 @@ impl Machine {
 
     /// Every living process of the run.
     pub(crate) fn processes_of(&self, key: Key) -> Vec<process::ProcessId> {
-        let boot = process::boot();
+        let boot = boot();
         process::marked(&format!("DROVER_RUN={}", key.order.run)).iter().map(|stat| stat.id(&boot)).collect()
     }
 
@@ -109,10 +109,10 @@ impl Drop for Machine {
         for key in self.processes.all().unwrap_or_default() {
             if !matches!(self.processes.look(key), Presence::Present(Seen::Ended(_))) {
                 if let Ok(Some(supervisor)) = self.directory(key).supervisor() {
-                    supervisor.process.signal(Signal::KILL);
+                    supervisor.process.signal(&boot(), Signal::KILL);
                 }
                 for process in self.processes_of(key) {
-                    process.signal(Signal::KILL);
+                    process.signal(&boot(), Signal::KILL);
                 }
             }
             if let Ok(Some(run)) = self.directory(key).run()
@@ -136,6 +136,7 @@ pub(crate) fn places(dir: &Path, groups: Groups) -> Places {
         sockets: dir.join("sockets"),
         node: NodeId::from_random([9; 10]),
         program: env!("CARGO_BIN_EXE_drover-agent").into(),
+        boot_id: Boot::FILE.into(),
         cgroups: (groups == Groups::With).then(cgroup::home).flatten(),
     }
 }
@@ -153,6 +154,11 @@ pub(crate) fn job(dir: &Path, script: &str) -> Job {
         user: None,
         limits: Limits { timeout_ms: None, idle_ms: None, grace_ms: 1_000, log_bytes: logs::CAP },
     }
+}
+
+/// This boot, as the machine's kernel tells it.
+pub(crate) fn boot() -> Boot {
+    Boot::read(Path::new(Boot::FILE)).unwrap()
 }
 
 /// A run that no other test has.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use drover_agent::process::ProcessId;
+use drover_agent::process::{Boot, ProcessId};
 use drover_agent::runtime::{Processes, Seen};
 use drover_agent::shim::record::{Started, Supervisor, VERSION};
 use drover_daemon::clock::Clock;
@@ -13,7 +13,7 @@ use drover_domain::outcome::{Cause, Outcome};
 use drover_domain::presence::Presence;
 use rustix::process::Signal;
 
-use crate::machine::{Groups, Machine, eventually, job, key, outcome, places, soon};
+use crate::machine::{Groups, Machine, boot, eventually, job, key, outcome, places, soon};
 
 const DIRECTORY: &str = "DROVER_TEST_AGENT";
 
@@ -59,7 +59,7 @@ async fn a_run_goes_on_when_its_agent_is_killed_and_the_next_agent_finds_the_sam
     assert_eq!(found.process, pid);
     let before = machine.output(key).len();
     eventually("the log grows", || machine.output(key).len() > before).await;
-    assert!(pid.look().is_present());
+    assert!(pid.look(&boot()).is_present());
     let stop = machine.processes.stop(key, "me", Duration::ZERO);
     let exit = soon("the stop", stop).await.unwrap().unwrap();
     assert_eq!(outcome(&exit), Outcome::Stopped("me".into()));
@@ -79,10 +79,10 @@ async fn what_a_killed_supervisor_left_is_ended_and_the_run_called_interrupted()
         machine.until_it_says(key(1), "ready").await;
         let left = machine.processes_of(key(1));
         assert!(left.len() >= 3, "{left:?}");
-        assert!(machine.supervisor(key(1)).signal(Signal::KILL).is_present());
+        assert!(machine.supervisor(key(1)).signal(&boot(), Signal::KILL).is_present());
         let exit = soon("the end", machine.processes.ended(key(1))).await;
         for process in &left {
-            assert!(process.look().is_absent(), "{process:?} is left");
+            assert!(process.look(&boot()).is_absent(), "{process:?} is left");
         }
         assert_eq!(outcome(&exit), Outcome::Interrupted(Cause::Agent));
         assert!(exit.text.as_deref().unwrap().contains("what it left was ended"), "{exit:?}");
@@ -94,7 +94,7 @@ async fn what_a_killed_supervisor_left_is_ended_and_the_run_called_interrupted()
 async fn a_stop_ends_what_a_killed_supervisor_left() {
     let machine = Machine::new();
     machine.start(key(1), "sleep 600").await;
-    machine.supervisor(key(1)).signal(Signal::KILL);
+    machine.supervisor(key(1)).signal(&boot(), Signal::KILL);
     let stop = machine.processes.stop(key(1), "me", Duration::ZERO);
     let exit = soon("the stop", stop).await.unwrap().unwrap();
     assert_eq!(outcome(&exit), Outcome::Stopped("me".into()));
@@ -102,14 +102,14 @@ async fn a_stop_ends_what_a_killed_supervisor_left() {
 }
 
 /// Writes down a run as a dead supervisor would have left it.
-async fn remains(machine: &Machine, boot: &str, command: Option<ProcessId>) {
+async fn remains(machine: &Machine, boot: &Boot, command: Option<ProcessId>) {
     machine.run(key(1), machine.job("true")).await;
     let directory = machine.directory(key(1));
     fs::remove_file(directory.path().join("exit.json")).unwrap();
     let mut run = directory.run().unwrap().unwrap();
-    run.boot = boot.into();
+    run.boot = boot.clone();
     directory.write(&run).unwrap();
-    let gone = ProcessId { boot: boot.into(), pid: std::process::id(), start: 1 };
+    let gone = ProcessId { boot: boot.clone(), pid: std::process::id(), start: 1 };
     directory.write(&Supervisor { version: VERSION, process: gone, launched: 1, cgroup: true }).unwrap();
     if let Some(process) = command {
         directory.write(&Started { version: VERSION, process, started: 2 }).unwrap();
@@ -120,43 +120,47 @@ async fn remains(machine: &Machine, boot: &str, command: Option<ProcessId>) {
 async fn an_innocent_process_that_got_the_pid_is_not_touched() {
     let machine = Machine::new();
     let mut innocent = Command::new("sleep").arg("600").spawn().unwrap();
-    let boot = drover_agent::process::boot();
-    let real = ProcessId::of(innocent.id(), &boot).unwrap();
+    let here = boot();
+    let real = ProcessId::of(innocent.id(), &here).unwrap();
     let reused = ProcessId { start: real.start - 1, ..real.clone() };
-    remains(&machine, &boot, Some(reused)).await;
+    remains(&machine, &here, Some(reused)).await;
     let exit = soon("the end", machine.processes.ended(key(1))).await;
     assert_eq!(outcome(&exit), Outcome::Interrupted(Cause::Agent));
     assert!(exit.text.as_deref().unwrap().contains("nothing was left"), "{exit:?}");
-    assert!(real.look().is_present());
+    assert!(real.look(&boot()).is_present());
     // The right start time is what decides.
-    remains_again(&machine, &boot, &real).await;
+    remains_again(&machine, &here, &real).await;
     innocent.wait().unwrap();
 }
 
-async fn remains_again(machine: &Machine, boot: &str, real: &ProcessId) {
+async fn remains_again(machine: &Machine, boot: &Boot, real: &ProcessId) {
     let directory = machine.directory(key(1));
     fs::remove_file(directory.path().join("exit.json")).unwrap();
     directory.write(&Started { version: VERSION, process: real.clone(), started: 2 }).unwrap();
-    assert_eq!(&*real.boot, boot);
+    assert_eq!(real.boot, *boot);
     soon("the end", machine.processes.ended(key(1))).await;
     // A zombie until the test waits for it.
-    assert!(real.look().is_absent());
+    assert!(real.look(boot).is_absent());
 }
 
 #[tokio::test]
 async fn after_a_reboot_a_run_is_interrupted_by_it_even_if_only_its_order_is_left() {
     let machine = Machine::new();
     let mut innocent = Command::new("sleep").arg("600").spawn().unwrap();
-    let real = ProcessId::of(innocent.id(), &drover_agent::process::boot()).unwrap();
-    remains(&machine, "an-earlier-boot", Some(ProcessId { boot: "an-earlier-boot".into(), ..real.clone() }))
-        .await;
+    let real = ProcessId::of(innocent.id(), &boot()).unwrap();
+    remains(
+        &machine,
+        &"an-earlier-boot".into(),
+        Some(ProcessId { boot: "an-earlier-boot".into(), ..real.clone() }),
+    )
+    .await;
     for file in ["shim.json", "started.json"] {
         assert_eq!(machine.processes.look(key(1)), Presence::Present(Seen::Orphaned));
         fs::remove_file(machine.directory(key(1)).path().join(file)).unwrap();
     }
     let exit = soon("the end", machine.processes.ended(key(1))).await;
     assert_eq!(outcome(&exit), Outcome::Interrupted(Cause::Reboot));
-    assert!(real.look().is_present());
+    assert!(real.look(&boot()).is_present());
     innocent.kill().unwrap();
     innocent.wait().unwrap();
 }

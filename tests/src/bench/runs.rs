@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use drover_agent::process::Boot;
 use drover_agent::process::{self, Stat};
 use drover_agent::runtime::{Job, Key, Places, Processes, Seen};
 use drover_agent::shim::record::{Limits, RunDirectory};
@@ -100,6 +101,7 @@ fn open(directory: &Path) -> Result<Processes> {
         node,
         program: program("drover-agent"),
         cgroups: cgroup::home(),
+        boot_id: Boot::FILE.into(),
     };
     std::fs::create_dir_all(directory.join("run"))?;
     std::fs::create_dir_all(directory.join("workspace"))?;
