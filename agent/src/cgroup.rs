@@ -88,15 +88,20 @@ impl Cgroup {
         fs::read_to_string(self.leaf().join("cgroup.events")).is_ok_and(|text| text.contains("populated 1"))
     }
 
+    /// What the leaf used of processors; every kernel counts that, whatever controllers there are.
+    pub fn cpu_time(&self) -> Option<Duration> {
+        let text = fs::read_to_string(self.leaf().join("cpu.stat")).ok()?;
+        let micros = text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok());
+        micros.map(Duration::from_micros)
+    }
+
     /// What the leaf used.
     pub fn usage(&self) -> Usage {
         let read = |name: &str| fs::read_to_string(self.leaf().join(name)).ok();
         let number = |name: &str| read(name)?.trim().parse::<u64>().ok();
-        let micros = read("cpu.stat")
-            .and_then(|text| text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok()));
         Usage {
             peak_memory_bytes: number("memory.peak"),
-            cpu_time: micros.map(Duration::from_micros),
+            cpu_time: self.cpu_time(),
             peak_processes: number("pids.peak").and_then(|peak| u32::try_from(peak).ok()),
         }
     }

@@ -7,6 +7,7 @@
 mod ending;
 mod program;
 pub mod protocol;
+mod pulse;
 pub mod record;
 mod socket;
 mod supervise;

@@ -134,6 +134,7 @@ fn job(assignment: &Assignment, layout: &Layout) -> Result<Job, Fault> {
             idle_ms: limits.idle_timeout.map(millis),
             grace_ms: millis(limits.stop_grace()),
             log_bytes: limits.log_bytes.unwrap_or(logs::CAP),
+            ..Limits::default()
         },
     })
 }

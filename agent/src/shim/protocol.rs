@@ -1,5 +1,7 @@
 //! What is said on a supervisor's socket: one JSON object to a line, the client's first line a hello. Every line is
-//! answered by one line, in order; to one who waits, the end and being stuck are told when they come.
+//! answered by one line, in order; to one who waits, the end, being stuck and a moved deadline are told when they come.
+//!
+//! Additions are free: an older supervisor refuses what it does not know, an older client looks again.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,8 +22,19 @@ pub enum Request {
         by: String,
         grace_ms: u64,
     },
-    /// Be told of the end.
+    /// Be told of the end, and whenever the deadline moves.
     Wait,
+    /// Gives the run more time: everything that a person ever granted it, and in how many grants. What is known already
+    /// changes nothing.
+    Grant {
+        total_ms: u64,
+        count: u32,
+    },
+    /// The node may run it until then, on the clock that counts from the machine's boot. What is earlier than what is
+    /// known changes nothing.
+    Fence {
+        boot_ms: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,9 +47,27 @@ pub enum Answer {
     Status {
         state: State,
         pid: Option<u32>,
+        /// In milliseconds since 1970; none: it has no timeout.
+        #[serde(default)]
+        deadline_wall_ms: Option<i64>,
+        /// How often the deadline was moved.
+        #[serde(default)]
+        extensions: u32,
     },
     Stopping,
     Waiting,
+    Granted {
+        deadline_wall_ms: Option<i64>,
+        extensions: u32,
+    },
+    /// The deadline was moved, by whatever.
+    Extended {
+        deadline_wall_ms: i64,
+        extensions: u32,
+    },
+    Fenced {
+        boot_ms: u64,
+    },
     /// The exit file is there. The last that is said.
     Ended,
     /// These processes do not end although they were killed; it goes on trying.

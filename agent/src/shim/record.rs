@@ -5,6 +5,7 @@
 //!
 //! Supervisors outlive agents: an agent reads what every supervisor of its major version wrote.
 
+mod limits;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use drover_daemon::atomic;
 use rustix::fs::{FlockOperation, flock};
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::process::{Boot, ProcessId};
+pub use limits::{Limits, Signs};
 pub use verdict::{Used, Verdict};
 
 /// Of every file here. It rises when an older agent would misread what is written.
@@ -57,15 +58,6 @@ pub struct User {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    pub timeout_ms: Option<u64>,
-    pub idle_ms: Option<u64>,
-    /// How long it has to end by itself once it is asked to.
-    pub grace_ms: u64,
-    pub log_bytes: u64,
 }
 
 /// The supervisor, who is about to start the command or has.
@@ -141,20 +133,6 @@ impl Run {
     /// Touching it is a heartbeat.
     pub fn heartbeat(&self) -> PathBuf {
         self.desk.join("heartbeat")
-    }
-}
-
-impl Limits {
-    pub fn grace(&self) -> Duration {
-        Duration::from_millis(self.grace_ms)
-    }
-
-    pub fn timeout(&self) -> Option<Duration> {
-        self.timeout_ms.map(Duration::from_millis)
-    }
-
-    pub fn idle(&self) -> Option<Duration> {
-        self.idle_ms.map(Duration::from_millis)
     }
 }
 

@@ -2,10 +2,8 @@
 //! nothing is left that came of its command; then, and only then, the exit file is written.
 
 use std::fmt;
-use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use drover_daemon::clock::Clock;
@@ -17,9 +15,10 @@ use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
 
-use super::ending::{Act, Ending};
+use super::ending::{Act, Ending, Sign};
 use super::program::{Program, Refused};
 use super::protocol::{Answer, Request, State};
+use super::pulse::Pulse;
 use super::record::{Exit, Lock, Run, RunDirectory, Used, VERSION, Verdict};
 use super::socket::Clients;
 use super::tree::Tree;
@@ -43,6 +42,7 @@ pub(super) struct Watch {
     tree: Tree,
     clock: Clock,
     ending: Ending,
+    pulse: Pulse,
     command: Command,
     pipes: [Option<OwnedFd>; 2],
     buffer: Vec<u8>,
@@ -70,6 +70,8 @@ struct Command {
 const STREAMS: [Stream; 2] = [Stream::Output, Stream::Error];
 const BUFFER: usize = 64 * 1024;
 const RETRY: Duration = Duration::from_secs(1);
+const FENCED: &str =
+    "the node lost contact, and its time for the run was over: it was ended before another node takes it up";
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,9 +88,11 @@ impl Watch {
         cgroup: Option<Cgroup>,
     ) -> io::Result<Self> {
         let clock = Clock::system();
+        let now = clock.boot();
         Ok(Self {
+            ending: Ending::new(&run.limits, now),
+            pulse: Pulse::new(run.heartbeat(), now),
             tree: Tree::new(cgroup, run.boot.clone()),
-            ending: Ending::new(&run.limits, clock.boot()),
             timer: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?,
             directory,
             run,
@@ -178,8 +182,10 @@ impl Watch {
 
     fn act(&mut self) {
         let now = self.clock.boot();
-        if self.ending.is_idle(now) {
-            self.look_at_heartbeat(now);
+        if self.ending.asks_for_signs(now) {
+            for (sign, at) in self.pulse.look(&self.tree, &self.clock, now).into_iter().flatten() {
+                self.ending.saw(sign, at);
+            }
         }
         while let Some(act) = self.ending.step(now, !self.command.has_ended) {
             self.carry_out(act);
@@ -198,17 +204,9 @@ impl Watch {
                     let _ = kill_process_group(pid, Signal::TERM);
                 }
             }
+            Act::Announce => self.announce(),
             Act::Tell => self.tree.tell(),
             Act::Kill => self.tree.kill(),
-        }
-    }
-
-    /// The heartbeat's age is on the wall clock; one of the future is young.
-    fn look_at_heartbeat(&mut self, now: Duration) {
-        if let Ok(found) = fs::symlink_metadata(self.run.heartbeat()) {
-            let touched = found.mtime().saturating_mul(1_000).saturating_add(found.mtime_nsec() / 1_000_000);
-            let age = self.clock.wall_millis().saturating_sub(touched);
-            self.ending.touch(now.saturating_sub(Duration::from_millis(u64::try_from(age).unwrap_or(0))));
         }
     }
 
@@ -289,7 +287,8 @@ impl Watch {
         match request {
             Request::Status => {
                 let pid = self.command.pid.map(|pid| pid.as_raw_nonzero().get().unsigned_abs());
-                Answer::Status { state: self.state(), pid }
+                let (deadline_wall_ms, extensions) = (self.deadline(), self.ending.extensions());
+                Answer::Status { state: self.state(), pid, deadline_wall_ms, extensions }
             }
             Request::Stop { by, grace_ms } => {
                 self.stop(&by, Duration::from_millis(grace_ms));
@@ -298,8 +297,37 @@ impl Watch {
                     State::Running | State::Stopping => Answer::Stopping,
                 }
             }
+            Request::Grant { total_ms, count } => self.grant(Duration::from_millis(total_ms), count),
+            Request::Fence { boot_ms } => {
+                let until = self.ending.fence(Duration::from_millis(boot_ms));
+                Answer::Fenced { boot_ms: u64::try_from(until.as_millis()).unwrap_or(u64::MAX) }
+            }
             Request::Hello { .. } | Request::Wait => Answer::Waiting,
         }
+    }
+
+    fn grant(&mut self, total: Duration, count: u32) -> Answer {
+        if !self.ending.is_running() {
+            return Answer::Refused { why: "the run is being ended".to_owned() };
+        }
+        if self.ending.grant(total, count) {
+            self.announce();
+        }
+        Answer::Granted { deadline_wall_ms: self.deadline(), extensions: self.ending.extensions() }
+    }
+
+    /// Tells who waits that the deadline was moved.
+    fn announce(&mut self) {
+        if let Some(deadline_wall_ms) = self.deadline() {
+            let extensions = self.ending.extensions();
+            self.ears.clients.tell(&Answer::Extended { deadline_wall_ms, extensions });
+        }
+    }
+
+    /// The deadline on the wall clock, as that stands now.
+    fn deadline(&self) -> Option<i64> {
+        let left = self.ending.deadline()?.saturating_sub(self.clock.boot());
+        Some(self.clock.wall_millis().saturating_add(i64::try_from(left.as_millis()).unwrap_or(i64::MAX)))
     }
 
     fn state(&self) -> State {
@@ -324,7 +352,7 @@ impl Watch {
         match rustix::io::read(pipe, &mut self.buffer) {
             Ok(count) if count > 0 => {
                 self.log.append(STREAMS[number], self.clock.wall_millis(), &self.buffer[..count]);
-                self.ending.touch(self.clock.boot());
+                self.ending.saw(Sign::Output, self.clock.boot());
                 true
             }
             Err(Errno::AGAIN | Errno::INTR) => false,
@@ -373,7 +401,7 @@ impl Watch {
             verdict: Verdict::from(&self.ending.outcome(*code, *signal)),
             code: *code,
             signal: *signal,
-            text: text.clone(),
+            text: text.clone().or_else(|| self.ending.was_fenced().then(|| FENCED.to_owned())),
             started: *started,
             ended: over.unwrap_or_else(|| self.clock.wall_millis()),
             used: Used::from(usage),

@@ -2,12 +2,14 @@
 //! supervisor, which takes in every orphan.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use drover_domain::presence::Presence;
 use rustix::process::Signal;
 
 use crate::cgroup::Cgroup;
 use crate::process::{self, Boot, ProcessId, Stat};
+use crate::sys;
 
 #[derive(Debug)]
 pub(super) struct Tree {
@@ -64,6 +66,14 @@ impl Tree {
 
     pub(super) fn pids(&self) -> Vec<u32> {
         self.living().into_iter().map(|process| process.pid).collect()
+    }
+
+    /// What all of it used of processors, ended or not.
+    pub(super) fn cpu_time(&self) -> Duration {
+        self.cgroup.as_ref().and_then(Cgroup::cpu_time).unwrap_or_else(|| {
+            let waited_for = sys::used_by_children().map_or(Duration::ZERO, |(time, _)| time);
+            waited_for + process::time_of_descendants(self.own)
+        })
     }
 
     fn living(&self) -> Vec<ProcessId> {

@@ -6,11 +6,11 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use drover_agent::cgroup;
 use drover_agent::logs::{Chunk, From};
 use drover_agent::process::{self, Boot};
 use drover_agent::runtime::{Job, Key, Places, Processes, Seen};
 use drover_agent::shim::record::{Exit, Limits, RunDirectory};
-use drover_agent::{cgroup, logs};
 use drover_daemon::clock::Clock;
 use drover_domain::id::{NodeId, RunId, SessionId};
 use drover_domain::outcome::Outcome;
@@ -152,7 +152,7 @@ pub(crate) fn job(dir: &Path, script: &str) -> Job {
         workspace: workspace(dir),
         fence: "1.1".to_owned(),
         user: None,
-        limits: Limits { timeout_ms: None, idle_ms: None, grace_ms: 1_000, log_bytes: logs::CAP },
+        limits: Limits { grace_ms: 1_000, ..Limits::default() },
     }
 }
 

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use drover_agent::cgroup;
 use drover_agent::process::Boot;
 use drover_agent::process::{self, Stat};
 use drover_agent::runtime::{Job, Key, Places, Processes, Seen};
 use drover_agent::shim::record::{Limits, RunDirectory};
-use drover_agent::{cgroup, logs};
 use drover_controller::random;
 use drover_daemon::clock::Clock;
 use drover_domain::id::{NodeId, RunId, SessionId};
@@ -115,7 +115,7 @@ fn job(directory: &Path, command: &[&str]) -> Job {
         workspace: directory.join("workspace"),
         fence: "1.1".to_owned(),
         user: None,
-        limits: Limits { timeout_ms: None, idle_ms: None, grace_ms: 5_000, log_bytes: logs::CAP },
+        limits: Limits { grace_ms: 5_000, ..Limits::default() },
     }
 }
 
