@@ -5,6 +5,7 @@
 //! Every call may be repeated. Unknown is not gone: what cannot be seen is neither started again nor called ended.
 
 pub mod account;
+mod deadline;
 mod environment;
 mod install;
 mod launch;
@@ -32,6 +33,7 @@ use crate::cgroup::Cgroup;
 use crate::logs::{self, follow::Follow, read::Reader};
 use crate::process::Boot;
 use crate::shim::record::{Exit, Limits, Run, RunDirectory, Unreadable, User};
+pub use deadline::AskError;
 pub use look::Seen;
 use talk::Said;
 

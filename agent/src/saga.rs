@@ -61,6 +61,24 @@ pub trait Runs: Debug + Send + Sync {
     /// The end of a run that was started, when it comes; at once if it came. Waits as long as nothing can be seen.
     async fn ended(&self, session: SessionId, order: Order) -> Ended;
 
+    /// Gives the run more time: everything that was ever granted for it, and in how many grants. Moves the deadline by
+    /// what is new of it.
+    async fn extend(
+        &self,
+        session: SessionId,
+        order: Order,
+        granted_total: Duration,
+        grants: u32,
+    ) -> Result<Extended, Fault>;
+
+    /// The run's deadline, once it has been moved more often than is known, by signs of life or grants; at once if it
+    /// has. Never, if the run ends before.
+    async fn extended(&self, session: SessionId, order: Order, known: u32) -> Extended;
+
+    /// Lets the run go on until then (time since boot) and no longer, whatever becomes of this program; never less long
+    /// than it was let before.
+    async fn fence(&self, session: SessionId, order: Order, until_boot: Duration) -> Result<(), Fault>;
+
     /// The runs of a session that something is kept of here, the first one first.
     async fn kept(&self, session: SessionId) -> Result<Vec<Order>, Fault>;
 
@@ -88,6 +106,15 @@ pub struct Excerpt {
     pub from: Vec<From>,
     /// Go on as more is written.
     pub follow: bool,
+}
+
+/// How a run's deadline stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extended {
+    /// None: the run has no timeout.
+    pub deadline: Option<Timestamp>,
+    /// How often it was moved, grants included.
+    pub extensions: u32,
 }
 
 /// The end of a run: no process of it is left.

@@ -4,6 +4,8 @@
 
 #[path = "agent/ending.rs"]
 mod ending;
+#[path = "agent/extending.rs"]
+mod extending;
 #[path = "agent/logs.rs"]
 mod logs;
 #[path = "agent/machine.rs"]

@@ -31,7 +31,7 @@ use crate::ledger::Owner;
 use crate::logs::follow::Follow;
 use crate::saga::run::Launch;
 use crate::saga::workspace::Layout;
-use crate::saga::{Ended, Excerpt, Runs, Stop};
+use crate::saga::{Ended, Excerpt, Extended, Runs, Stop};
 use crate::workspace::{REGENERABLE, Workspaces};
 
 /// Runs that live as long as the test says, whatever becomes of the agent.
@@ -91,6 +91,18 @@ impl Runs for Remembered {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    async fn extend(&self, _: SessionId, _: Order, _: Duration, _: u32) -> Result<Extended, Fault> {
+        unreachable!("nobody extends a run here")
+    }
+
+    async fn extended(&self, _: SessionId, _: Order, _: u32) -> Extended {
+        std::future::pending().await
+    }
+
+    async fn fence(&self, _: SessionId, _: Order, _: Duration) -> Result<(), Fault> {
+        unreachable!("nobody fences a run here")
     }
 
     async fn kept(&self, _: SessionId) -> Result<Vec<Order>, Fault> {

@@ -12,13 +12,13 @@ use drover_domain::spec::Resume;
 use drover_domain::time::Timestamp;
 
 use super::look::Seen;
-use super::{Job, Key, Processes, StartError, StopError, account, environment};
+use super::{AskError, Job, Key, Processes, StartError, StopError, account, environment};
 use crate::git::runner::Account;
 use crate::logs;
 use crate::logs::follow::Follow;
 use crate::saga::run::Launch;
 use crate::saga::workspace::Layout;
-use crate::saga::{Ended, Excerpt, Runs, Stop};
+use crate::saga::{Ended, Excerpt, Extended, Runs, Stop};
 use crate::shim::record::{Exit, Limits};
 
 const STEP: &str = "program";
@@ -66,6 +66,26 @@ impl Runs for Processes {
 
     async fn ended(&self, session: SessionId, order: Order) -> Ended {
         end(&Processes::ended(self, Key { session, order }).await)
+    }
+
+    async fn extend(
+        &self,
+        session: SessionId,
+        order: Order,
+        granted_total: Duration,
+        grants: u32,
+    ) -> Result<Extended, Fault> {
+        let extended = Processes::extend(self, Key { session, order }, granted_total, grants).await;
+        extended.map_err(|error| ask_fault(&error))
+    }
+
+    async fn extended(&self, session: SessionId, order: Order, known: u32) -> Extended {
+        Processes::extended(self, Key { session, order }, known).await
+    }
+
+    async fn fence(&self, session: SessionId, order: Order, until_boot: Duration) -> Result<(), Fault> {
+        let fenced = Processes::fence(self, Key { session, order }, until_boot).await;
+        fenced.map_err(|error| ask_fault(&error))
     }
 
     async fn kept(&self, session: SessionId) -> Result<Vec<Order>, Fault> {
@@ -199,6 +219,16 @@ fn stop_fault(error: &StopError) -> Fault {
         StopError::Stuck { .. } => Fault { code: FaultCode::Stuck, hint: stuck.into(), ..other },
         StopError::Silent { .. } => Fault { code: FaultCode::Stuck, ..other },
         StopError::Unseen(_) => other,
+    }
+}
+
+fn ask_fault(error: &AskError) -> Fault {
+    let other = fault(FaultCode::Other, error.to_string());
+    let older = "a run that an older agent started can do less: stop the session and start it again";
+    match error {
+        AskError::Silent => other,
+        AskError::Over => Fault { retryable: false, ..other },
+        AskError::Refused(_) => Fault { hint: older.into(), retryable: false, ..other },
     }
 }
 

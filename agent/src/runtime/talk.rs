@@ -24,9 +24,10 @@ pub(super) enum Said {
 }
 
 /// For an answer that needs no work.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-struct Line {
+#[derive(Debug)]
+pub(super) struct Line {
     stream: BufReader<UnixStream>,
 }
 
@@ -73,7 +74,7 @@ impl Processes {
         }
     }
 
-    async fn call(&self, key: Key) -> Option<Line> {
+    pub(super) async fn call(&self, key: Key) -> Option<Line> {
         let stream = UnixStream::connect(self.socket(key)).await.ok()?;
         let mut line = Line { stream: BufReader::new(stream) };
         match line.ask(&Request::Hello { version: VERSION }).await? {
@@ -89,13 +90,17 @@ impl Processes {
 }
 
 impl Line {
-    async fn ask(&mut self, request: &Request) -> Option<Answer> {
-        self.stream.write_all(&protocol::line(request)).await.ok()?;
+    pub(super) async fn ask(&mut self, request: &Request) -> Option<Answer> {
+        self.say(request).await?;
         self.hear().await
     }
 
+    pub(super) async fn say(&mut self, request: &Request) -> Option<()> {
+        self.stream.write_all(&protocol::line(request)).await.ok()
+    }
+
     /// `None`: it hung up, or says what nobody understands.
-    async fn hear(&mut self) -> Option<Answer> {
+    pub(super) async fn hear(&mut self) -> Option<Answer> {
         let mut line = Vec::new();
         (&mut self.stream).take(protocol::LONGEST as u64).read_until(b'\n', &mut line).await.ok()?;
         serde_json::from_slice(&line).ok()

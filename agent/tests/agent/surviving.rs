@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use drover_agent::process::{Boot, ProcessId};
@@ -26,6 +26,10 @@ async fn an_agent_of_its_own() {
     let key = serde_key(&fs::read_to_string(dir.join("key")).unwrap());
     let script = "i=0; while :; do i=$((i+1)); echo line $i; sleep 0.01; done";
     processes.start(key, job(dir, script)).await.unwrap();
+    if let Ok(fence) = fs::read_to_string(dir.join("fence")) {
+        let until = Clock::system().boot() + Duration::from_millis(fence.parse().unwrap());
+        processes.fence(key, until).await.unwrap();
+    }
     fs::write(dir.join("started"), "").unwrap();
     std::future::pending::<()>().await;
 }
@@ -39,18 +43,39 @@ fn serde_key(text: &str) -> drover_agent::runtime::Key {
     }
 }
 
-#[tokio::test]
-async fn a_run_goes_on_when_its_agent_is_killed_and_the_next_agent_finds_the_same_process() {
-    let mut machine = Machine::new();
-    let key = key(1);
+/// An agent that is a process of its own, once it has started this run.
+async fn agent_with_a_run(machine: &Machine, key: drover_agent::runtime::Key) -> Child {
     fs::write(machine.path().join("key"), format!("{} {}", key.session, key.order.run)).unwrap();
-    let mut agent = Command::new(std::env::current_exe().unwrap())
+    let agent = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "surviving::an_agent_of_its_own"])
         .env(DIRECTORY, machine.path())
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
     eventually("the agent started the run", || machine.path().join("started").exists()).await;
+    agent
+}
+
+#[tokio::test]
+async fn a_fence_holds_while_the_agent_is_stopped() {
+    let machine = Machine::new();
+    fs::write(machine.path().join("fence"), "1500").unwrap();
+    let mut agent = agent_with_a_run(&machine, key(1)).await;
+    let stopped = ProcessId::of(agent.id(), &boot()).unwrap();
+    assert!(stopped.signal(&boot(), Signal::STOP).is_present());
+    let directory = machine.directory(key(1));
+    eventually("the run is ended", || directory.exit().unwrap().is_some()).await;
+    assert_eq!(outcome(&directory.exit().unwrap().unwrap()), Outcome::Interrupted(Cause::Agent));
+    assert!(machine.processes_of(key(1)).is_empty());
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_run_goes_on_when_its_agent_is_killed_and_the_next_agent_finds_the_same_process() {
+    let mut machine = Machine::new();
+    let key = key(1);
+    let mut agent = agent_with_a_run(&machine, key).await;
     let pid = machine.directory(key).started().unwrap().unwrap().process;
     agent.kill().unwrap();
     agent.wait().unwrap();
