@@ -2,10 +2,15 @@
 //! after a kill at any point. Only what bears the session's mark is touched, and nothing is removed before the work
 //! in it is saved. Which steps run when, and what the ledger says of them, is decided elsewhere.
 
+mod archive;
+mod checkpoint;
 mod create;
 pub mod diff;
 mod late;
+mod manifest;
+mod names;
 mod place;
+mod record;
 pub mod remove;
 mod save;
 mod status;
@@ -21,8 +26,10 @@ use crate::git::lock::{Asker, Held, Locks};
 use crate::git::runner::{Account, Git, Length};
 use crate::git::worktrees::{self, Entry, Mark};
 
+pub use checkpoint::Checkpoint;
 pub use create::{Branch, Stage};
 pub use late::Look;
+pub use record::{Label, Part, Record};
 
 /// A session's workspace: where it is to be and whose it is. Everything that the steps need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +89,12 @@ impl Workspaces {
     }
 
     async fn lock(&self, site: &Site, operation: &'static str) -> Result<Held, Failure> {
-        let locks = site.git_locks();
+        self.lock_for(site, operation, &[]).await
+    }
+
+    /// `more`: further files that its git may lock.
+    async fn lock_for(&self, site: &Site, operation: &'static str, more: &[String]) -> Result<Held, Failure> {
+        let locks = [&site.git_locks(), more].concat();
         let asker = Asker { operation, locks: &locks };
         self.locks.acquire(&site.common, asker, self.git.limit(Length::Long)).await
     }
@@ -101,6 +113,11 @@ impl Site {
     /// What all of the session's saved work begins with.
     pub fn trash_prefix(&self) -> String {
         format!("refs/drover/trash/{}/", self.mark.session)
+    }
+
+    /// What all of the session's checkpoints begin with.
+    pub fn wip_prefix(&self) -> String {
+        format!("refs/drover/wip/{}/", self.mark.session)
     }
 
     /// The lock files that our git may leave in the common directory when it is killed.

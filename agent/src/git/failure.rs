@@ -50,6 +50,8 @@ pub enum Cause {
     TimedOut(Duration),
     #[error("the work in it cannot be saved, so nothing was removed: {0}")]
     WorkNotSaveable(String),
+    #[error("the trash has {held} bytes of {budget}, and this would add {needed}, so nothing was removed")]
+    TrashFull { held: u64, needed: u64, budget: u64 },
     #[error("{0}")]
     Other(String),
 }
@@ -85,7 +87,7 @@ impl Failure {
             Cause::NotARepository => FaultCode::NotARepository,
             Cause::ForeignOwner | Cause::Permission(_) => FaultCode::PermissionDenied,
             Cause::Unsupported(_) => FaultCode::RepositoryUnsupported,
-            Cause::DiskFull(_) => FaultCode::DiskFull,
+            Cause::DiskFull(_) | Cause::TrashFull { .. } => FaultCode::DiskFull,
             Cause::LockHeld { .. } => FaultCode::LockHeld,
             Cause::Network(_) => FaultCode::Network,
             Cause::Authentication(_) => FaultCode::Authentication,
@@ -106,7 +108,8 @@ impl Failure {
 
     /// Whether it makes sense to try the step again later without anybody mending something.
     pub fn is_retryable(&self) -> bool {
-        self.is_transient() || matches!(&*self.cause, Cause::TimedOut(_) | Cause::DiskFull(_))
+        self.is_transient()
+            || matches!(&*self.cause, Cause::TimedOut(_) | Cause::DiskFull(_) | Cause::TrashFull { .. })
     }
 
     /// What a person can do about it.
@@ -140,6 +143,10 @@ impl Failure {
                 "try again; raise the agent's git timeouts if the repository is large".into()
             }
             Cause::WorkNotSaveable(_) => "look at the path named, then remove the session again".into(),
+            Cause::TrashFull { .. } => {
+                "droverctl trash ls, then purge what is not needed; or raise the agent's limit for the trash"
+                    .into()
+            }
             Cause::Other(_) => "the agent's log has git's full answer".into(),
         }
     }

@@ -3,8 +3,10 @@
 //! Blocking; callers run it where blocking is allowed.
 
 use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use git2::{ErrorCode, ObjectType, Oid, Repository, Sort};
@@ -219,6 +221,99 @@ pub fn files(common: &Path, commit: &str) -> Result<Files, Failure> {
         }
     }
     Ok(files)
+}
+
+/// Those of these paths that a commit's tree has, whether or not the repository has their objects.
+pub fn some_files<'p>(
+    common: &Path,
+    commit: &str,
+    paths: impl IntoIterator<Item = &'p Vec<u8>>,
+) -> Result<Files, Failure> {
+    let repository = bare(common)?;
+    let fault = |error: git2::Error| foreign(common, &error);
+    let tree = Oid::from_str(commit)
+        .and_then(|id| repository.find_commit(id))
+        .and_then(|commit| commit.tree())
+        .map_err(fault)?;
+    let mut files = Files::new();
+    for path in paths {
+        match tree.get_path(Path::new(OsStr::from_bytes(path))) {
+            Ok(entry) => {
+                let mode = u32::try_from(entry.filemode_raw()).unwrap_or(0);
+                files.insert(path.clone(), (mode, entry.id().to_string()));
+            }
+            Err(error) if error.code() == ErrorCode::NotFound => {}
+            Err(error) => return Err(fault(error)),
+        }
+    }
+    Ok(files)
+}
+
+/// What a saved commit says of itself beside its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    pub commit: String,
+    pub session: Vec<u8>,
+    pub manifest: Vec<u8>,
+    pub fingerprint: Option<Vec<u8>>,
+}
+
+/// Larger than this such a file is nothing that Drover wrote.
+const LARGEST_TEXT: usize = 64 * 1024 * 1024;
+
+/// The state that was saved with a commit; `None` if it has none, or one without a session.
+pub fn state(common: &Path, commit: &str) -> Result<Option<State>, Failure> {
+    let repository = bare(common)?;
+    let fault = |error: git2::Error| foreign(common, &error);
+    let commit = Oid::from_str(commit).and_then(|id| repository.find_commit(id)).map_err(fault)?;
+    for parent in commit.parents().take(2) {
+        let tree = parent.tree().map_err(fault)?;
+        let text = |name: &str| {
+            let blob = repository.find_blob(tree.get_name(name)?.id()).ok()?;
+            (blob.size() <= LARGEST_TEXT).then(|| blob.content().to_vec())
+        };
+        let is_state = parent.message_bytes().starts_with(STATE.as_bytes());
+        if let (true, Some(session)) = (is_state, text("session")) {
+            let (manifest, fingerprint) = (text("manifest").unwrap_or_default(), text("fingerprint"));
+            return Ok(Some(State { commit: parent.id().to_string(), session, manifest, fingerprint }));
+        }
+    }
+    Ok(None)
+}
+
+/// How the commit of a saved state begins, so that it is told from others.
+pub const STATE: &str = "State of its worktree";
+
+/// Objects of a repository, to be read one after the other.
+pub struct Objects(Repository);
+
+impl std::fmt::Debug for Objects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Objects").field(&self.0.path()).finish()
+    }
+}
+
+impl Objects {
+    pub fn of(common: &Path) -> Result<Self, Failure> {
+        bare(common).map(Self)
+    }
+
+    /// How many bytes it has.
+    pub fn size(&self, id: &str) -> Result<u64, Failure> {
+        let found = Oid::from_str(id).and_then(|id| self.0.odb().and_then(|objects| objects.read_header(id)));
+        found.map(|(size, _)| size as u64).map_err(|error| foreign(self.0.path(), &error))
+    }
+
+    /// All its bytes.
+    pub fn blob(&self, id: &str) -> Result<Vec<u8>, Failure> {
+        let found = Oid::from_str(id).and_then(|id| self.0.find_blob(id));
+        found.map(|blob| blob.content().to_vec()).map_err(|error| foreign(self.0.path(), &error))
+    }
+
+    /// Whether it is there.
+    pub fn has(&self, id: &str) -> bool {
+        Oid::from_str(id).and_then(|id| self.0.odb().map(|objects| objects.exists(id))).unwrap_or(false)
+    }
 }
 
 /// The parents of a commit.

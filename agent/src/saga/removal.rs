@@ -116,8 +116,8 @@ impl Step<Leaving> for Save {
     async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
         let Removing { home, site, removal } = &self.0;
         let failed = |failure: Failure| failure.fault(self.name());
-        let (work, look) = home.workspaces.look_now(site, *removal).await.map_err(failed)?;
-        home.workspaces.save(site, &work).await.map_err(failed)?;
+        let (work, mut look) = home.workspaces.look_now(site, *removal).await.map_err(failed)?;
+        home.workspaces.save(site, &work, &mut look).await.map_err(failed)?;
         if work.is_present || leaving.saved.is_none() {
             leaving.saved = Some(work.told());
             leaving.look = Some(look);
@@ -186,7 +186,8 @@ impl Step<Leaving> for DropBranch {
     async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
         let Removing { home, site, removal } = &self.0;
         let failed = |failure: Failure| failure.fault(self.name());
-        let fate = home.workspaces.drop_branch(site, *removal).await.map_err(failed)?;
+        let look = leaving.look.as_ref();
+        let fate = home.workspaces.drop_branch_after(site, *removal, look).await.map_err(failed)?;
         let (common, prefix) = (site.common.clone(), site.trash_prefix());
         let trash = blocking(move || read::references(&common, &prefix)).await.map_err(failed)?;
         leaving.trash = trash.into_iter().map(|(name, _)| name).collect();

@@ -2,7 +2,7 @@
 //! whoever is inside goes on after it: so everything that the kernel saw change since the look, and that is kept nowhere
 //! as it is, is saved too, again and again until nothing more comes. Only then may the directory be deleted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -10,13 +10,16 @@ use drover_domain::presence::Presence;
 use drover_domain::session::Removal;
 use serde::{Deserialize, Serialize};
 
+use super::archive::{Archive, bare};
 use super::create::points_to;
+use super::names::POINTER;
 use super::place::Away;
-use super::save::{self, KeptFiles, Late};
+use super::record::{Label, Part, Record};
+use super::save::next_number;
 use super::work::Work;
 use super::{Site, Workspaces};
 use crate::git::failure::{Cause, Failure};
-use crate::git::read::{self, Files, blocking, bytes_id};
+use crate::git::read::{self, blocking, bytes_id};
 
 /// When a look at a workspace was begun, and what it did not have to save.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,10 +28,19 @@ pub struct Look {
     since: i64,
     /// The commit that was checked out.
     head: Option<String>,
-    skipped: BTreeSet<Vec<u8>>,
+    pub(super) skipped: BTreeSet<Vec<u8>>,
     /// The id of git's own pointer to the worktree's entry, which is no work.
     pointer: Option<String>,
+    /// The number that everything saved for this removal bears.
+    #[serde(default)]
+    pub(super) removal: u64,
+    /// The caller's words for what is saved.
+    #[serde(default)]
+    pub label: Label,
 }
+
+/// Files that are kept somewhere: the path in a tree, its mode, the id of its content.
+type KeptFiles = HashSet<(Vec<u8>, (u32, String))>;
 
 const LET_GO: &str = "let the workspace go";
 /// Somebody who still writes after so many rounds will not stop by himself.
@@ -41,16 +53,23 @@ impl Workspaces {
     pub async fn look_now(&self, site: &Site, removal: Removal) -> Result<(Work, Look), Failure> {
         let since = self.git.clock().wall_millis();
         let work = self.look(site, removal).await?;
-        let bare = |path: &Vec<u8>| path.strip_suffix(b"/").unwrap_or(path).to_vec();
         let is_ours = work.admin.as_ref().is_some_and(|admin| points_to(&site.path, admin));
         let pointer = fs::read(site.path.join(".git")).ok().filter(|_| is_ours);
         let look = Look {
             since,
             head: work.head.clone(),
-            skipped: work.skipped.iter().map(bare).collect(),
+            skipped: work.skipped.iter().map(|path| bare(path).to_vec()).collect(),
             pointer: pointer.and_then(|bytes| bytes_id(&bytes).ok()),
+            removal: next_number(&read::references(&site.common, &site.trash_prefix())?),
+            label: Label::default(),
         };
         Ok((work, look))
+    }
+
+    /// For what is saved without anybody having looked.
+    pub(super) fn nothing_looked_at(&self, site: &Site) -> Result<Look, Failure> {
+        let removal = next_number(&read::references(&site.common, &site.trash_prefix())?);
+        Ok(Look { since: self.git.clock().wall_millis(), removal, ..Look::default() })
     }
 
     /// Whether something of the session was renamed away and not given up yet.
@@ -81,24 +100,28 @@ impl Workspaces {
         for _ in 0..ROUNDS {
             let cutoff = i128::from(since) * 1_000_000 - LAG_NANOS;
             since = self.git.clock().wall_millis();
-            let (directory, skipped) = (directory.to_owned(), look.skipped.clone());
-            let mut late = Late { directory, skipped, cutoff, files: Files::new() };
-            let (place, look) = (site.clone(), look.clone());
-            let late = blocking(move || {
-                let failed = |broken: super::walk::Broken| Failure::io(LET_GO, &broken.path, &broken.error);
-                late.find().map_err(failed)?;
+            let (place, known, from) = (site.clone(), look.clone(), directory.to_owned());
+            let files = blocking(move || {
+                let archive = Archive {
+                    path: Some(from),
+                    skipped: known.skipped.clone(),
+                    ..Archive::empty(Record::new(&place, Part::Late, 0, 0))
+                };
+                let found = archive.files(&|found| found.changed >= cutoff);
+                let mut files = found.map_err(|broken| Failure::io(LET_GO, &broken.path, &broken.error))?;
                 // Mostly nothing changed, and no tree has to be read.
-                if !late.files.is_empty() {
-                    late.leave_out(&kept(&place, &look)?);
+                if !files.is_empty() {
+                    let kept = kept(&place, &known)?;
+                    files.retain(|path, file| !kept.contains(&(path.clone(), file.clone())));
                 }
-                Ok(late)
+                Ok(files)
             })
             .await?;
-            if late.files.is_empty() {
+            if files.is_empty() {
                 return Ok(count);
             }
-            count += late.files.len();
-            self.save_late(site, late).await?;
+            count += files.len();
+            self.save_late(site, look, directory.to_owned(), files).await?;
         }
         let why = format!("something still writes in it, which is {} now", directory.display());
         Err(Failure::new(LET_GO, &site.path, Cause::WorkNotSaveable(why)))
@@ -108,7 +131,7 @@ impl Workspaces {
 /// Every file that the checked-out commit or the session's saved work has, as it has it.
 fn kept(site: &Site, look: &Look) -> Result<KeptFiles, Failure> {
     let saved = read::references(&site.common, &site.trash_prefix())?.into_iter().map(|(_, commit)| commit);
-    let pointer = look.pointer.iter().map(|id| (save::POINTER.to_vec(), (0o100_644, id.clone())));
+    let pointer = look.pointer.iter().map(|id| (POINTER.to_vec(), (0o100_644, id.clone())));
     let mut kept: KeptFiles = pointer.collect();
     for commit in saved.chain(look.head.clone()) {
         kept.extend(read::files(&site.common, &commit)?);

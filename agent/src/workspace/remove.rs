@@ -7,8 +7,9 @@ use std::path::Path;
 use drover_domain::session::{Kept, Removal};
 
 use super::create::{Stage, remove_nameless, stage};
+use super::late::Look;
 use super::work::{BranchFate, Work, branch_fate};
-use super::{Site, Workspaces, place, save};
+use super::{Site, Workspaces, place};
 use crate::git::failure::Failure;
 use crate::git::lock::Held;
 use crate::git::read::{self, blocking};
@@ -21,11 +22,11 @@ const DROP: &str = "drop the branch";
 impl Workspaces {
     /// All of it: saves what would be lost, then removes what is the session's.
     pub async fn remove(&self, site: &Site, removal: Removal) -> Result<Kept, Failure> {
-        let (work, look) = self.look_now(site, removal).await?;
-        self.save(site, &work).await?;
+        let (work, mut look) = self.look_now(site, removal).await?;
+        self.save(site, &work, &mut look).await?;
         self.put_away(site).await?;
         self.let_go(site, Some(&look)).await?;
-        let fate = self.drop_branch(site, removal).await?;
+        let fate = self.drop_branch_after(site, removal, Some(&look)).await?;
         self.kept(site, &work, &fate).await
     }
 
@@ -71,13 +72,27 @@ impl Workspaces {
 
     /// Deletes the branch if nothing is lost by it, or its tip is saved first and that was asked for.
     pub async fn drop_branch(&self, site: &Site, removal: Removal) -> Result<BranchFate, Failure> {
-        let held = self.lock(site, DROP).await?;
+        self.drop_branch_after(site, removal, None).await
+    }
+
+    /// The same, as part of the removal that began with this look. The session's checkpoints go with it.
+    pub async fn drop_branch_after(
+        &self,
+        site: &Site,
+        removal: Removal,
+        look: Option<&Look>,
+    ) -> Result<BranchFate, Failure> {
+        let checkpoints = read::references(&site.common, &site.wip_prefix())?;
+        let locks: Vec<String> = checkpoints.iter().map(|(name, _)| format!("{name}.lock")).collect();
+        let held = self.lock_for(site, DROP, &locks).await?;
         let looked = site.clone();
         let fate = blocking(move || branch_fate(&looked, removal)).await?;
         let tip = read::tip(&site.common, &site.branch_reference())?.unwrap_or_default();
         match &fate {
             BranchFate::DeletedSaved { .. } => {
-                self.save_tip(site, &tip).await?;
+                let unknown = || self.nothing_looked_at(site);
+                let look = look.cloned().map_or_else(unknown, Ok)?;
+                self.save_tip(site, &look, &tip).await?;
                 self.delete_branch(site, &tip, &held).await?;
             }
             BranchFate::DeletedAtBase | BranchFate::DeletedMerged => {
@@ -89,14 +104,10 @@ impl Workspaces {
             | BranchFate::KeptCheckedOut { .. }
             | BranchFate::KeptNotOurs => {}
         }
-        if read::tip(&site.common, &site.base_reference())?.is_some() {
-            self.git
-                .run(&self.edit(site, &["update-ref", "-d", &site.base_reference()]).holding(held.file()))
-                .await?;
-        }
+        self.drop_own_references(site, &held).await?;
         if is_drovers_last(site)? {
             // Git leaves them when they are empty; saved work keeps them.
-            for empty in ["refs/drover/base", "refs/drover/trash", "refs/drover"] {
+            for empty in ["refs/drover/base", "refs/drover/wip", "refs/drover/trash", "refs/drover"] {
                 let _ = fs::remove_dir(site.common.join(empty));
             }
             held.release_for_good(&site.common)
@@ -129,16 +140,20 @@ impl Workspaces {
         Ok(Kept { branch: kept_branch(site, fate), trash, reasons: reasons(site, Some(work), fate) })
     }
 
-    async fn save_tip(&self, site: &Site, tip: &str) -> Result<(), Failure> {
-        let before = read::references(&site.common, &site.trash_prefix())?;
-        if before.iter().any(|(_, saved)| saved == tip) {
+    /// What says whose the branch was, and the checkpoints, which only ever had what the workspace had.
+    async fn drop_own_references(&self, site: &Site, held: &Held) -> Result<(), Failure> {
+        let base = read::tip(&site.common, &site.base_reference())?;
+        let base = base.map(|commit| (site.base_reference(), commit));
+        let orders: String = read::references(&site.common, &site.wip_prefix())?
+            .into_iter()
+            .chain(base)
+            .map(|(name, commit)| format!("delete {name} {commit}\n"))
+            .collect();
+        if orders.is_empty() {
             return Ok(());
         }
-        let reference = save::next(site, &before);
-        self.git
-            .run(&self.edit(site, &["-c", "core.fsync=all", "update-ref", &reference, tip]))
-            .await
-            .map(drop)
+        let call = self.edit(site, &["update-ref", "--stdin"]).reading(orders.as_bytes());
+        self.git.run(&call.holding(held.file())).await.map(drop)
     }
 
     /// Only at the commit that was judged; with its settings.

@@ -6,8 +6,10 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::Path;
 
+use super::names::restored;
 use super::{Site, Workspaces};
-use crate::git::failure::Failure;
+use crate::git::failure::{Cause, Failure};
+use crate::git::read::bytes_id;
 use crate::git::runner::{At, Call};
 
 /// Paths are as git gives them: bytes from the worktree's root, a directory with a slash at its end.
@@ -18,12 +20,28 @@ pub(super) struct Status {
     pub ignored: BTreeSet<Vec<u8>>,
     /// Objects that only the index refers to: staged, or sides of a conflict.
     pub staged: BTreeSet<String>,
+    /// Tracked under a name that means another one in what is saved.
+    pub ambiguous: BTreeSet<Vec<u8>>,
+    /// The id of all that git answered.
+    pub answer: String,
+}
+
+/// What is asked about files that are ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ignored {
+    Named,
+    LeftOut,
 }
 
 const LOOK: &str = "look for unsaved work";
 
 impl Workspaces {
-    pub(super) async fn status(&self, site: &Site, admin: &Path) -> Result<Status, Failure> {
+    pub(super) async fn status(
+        &self,
+        site: &Site,
+        admin: &Path,
+        ignored: Ignored,
+    ) -> Result<Status, Failure> {
         let at = At::Worktree { admin, path: &site.path };
         let who = site.run_as.as_ref();
         let mut words = self.without_filters(site, admin).await?;
@@ -33,20 +51,27 @@ impl Workspaces {
                 "--porcelain=v2",
                 "-z",
                 "--untracked-files=all",
-                "--ignored=matching",
+                match ignored {
+                    Ignored::Named => "--ignored=matching",
+                    Ignored::LeftOut => "--ignored=no",
+                },
                 "--no-renames",
                 "--ignore-submodules=none",
             ]
             .map(OsString::from),
         );
         let answer = self.git.run(&Call::new(LOOK, at, words).by(who).long()).await?;
-        let mut status = Status::parse(&answer);
+        let unhashed = |why: String| Failure::new(LOOK, &site.path, Cause::Other(why));
+        let mut status = Status { answer: bytes_id(&answer).map_err(unhashed)?, ..Status::parse(&answer) };
         let listing = self.git.run(&Call::new(LOOK, at, ["ls-files", "-v", "-z"]).by(who).long()).await?;
         for (tag, path) in listing.split(|byte| *byte == 0).filter_map(|line| line.split_at_checked(2)) {
             let is_overlooked = tag[0].is_ascii_lowercase() || tag[0] == b'S';
             let as_path = site.path.join(super::work::path_of(path));
             if is_overlooked && as_path.symlink_metadata().is_ok() {
                 status.changed.insert(path.to_vec());
+            }
+            if restored(path) != path {
+                status.ambiguous.insert(path.to_vec());
             }
         }
         Ok(status)

@@ -1,5 +1,6 @@
 //! Workspaces against real git in directories of their own.
 
+mod checkpoints;
 mod creating;
 mod removing;
 mod strangers;
@@ -147,8 +148,9 @@ fn saved(repo: &Path, reference: &str) -> BTreeMap<PathBuf, (char, Vec<u8>)> {
             "100755" => 'x',
             _ => 'f',
         };
-        let path = super::save::restored(Path::new(OsStr::from_bytes(&line[tab + 1..])));
-        found.insert(path, (kind, git_bytes(repo, &["cat-file", "blob", head[2]])));
+        let path = super::names::restored(&line[tab + 1..]);
+        found
+            .insert(OsStr::from_bytes(&path).into(), (kind, git_bytes(repo, &["cat-file", "blob", head[2]])));
     }
     found
 }

@@ -1,9 +1,11 @@
 //! Walks a workspace's files as they are, without following any symbolic link, also not one that is put in the way
 //! while it walks: every directory is opened from its parent. It changes nothing.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat, statat};
@@ -17,6 +19,9 @@ pub(super) struct Found<'a> {
     pub mode: u32,
     /// When it or its name last changed, in nanoseconds since 1970; nobody but the kernel sets that.
     pub changed: i128,
+    /// When its bytes last changed, as whoever wrote them may have set it.
+    pub modified: i128,
+    pub inode: u64,
     pub kind: Kind,
 }
 
@@ -73,6 +78,43 @@ pub(super) fn manifest_walk<'v>(
     visit: &'v mut Visit<'v>,
 ) -> Result<(), Broken> {
     Walk { skip, visit, path: vec![], opens: false }.start(root)
+}
+
+/// The same for what is at `name` below `root` and all below that; for nothing if it is not there, or lies behind a
+/// symbolic link. Opens the files if `opens` says so.
+pub(super) fn walk_below<'v>(
+    (root, name): (&Path, &[u8]),
+    opens: bool,
+    skip: &'v dyn Fn(&[u8]) -> bool,
+    visit: &'v mut Visit<'v>,
+) -> Result<(), Broken> {
+    let broken = |error| Broken { path: root.join(OsStr::from_bytes(name)), error };
+    let (parent, last) = match parent_of(root, name) {
+        Err(error) if is_absent(&error) => return Ok(()),
+        other => other.map_err(broken)?,
+    };
+    Walk { skip, visit, path: name.to_vec(), opens }.item(&parent, last, 0).map_err(broken)
+}
+
+/// The directory that the thing is in, and its name there.
+fn parent_of<'n>(root: &Path, name: &'n [u8]) -> io::Result<(OwnedFd, &'n [u8])> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+    let mut parent = openat(CWD, root, flags, Mode::empty())?;
+    let (above, last) = match name.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&name[..slash], &name[slash + 1..]),
+        None => (&b""[..], name),
+    };
+    for part in above.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+        parent = openat(&parent, part, flags, Mode::empty())?;
+    }
+    statat(&parent, last, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((parent, last))
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    // A symbolic link in the way is refused as a loop or as no directory.
+    let is_loop = error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    is_loop || matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// How many bytes are below `root`, and how many files, looking at no more than `most`; the flag: that was all.
@@ -155,8 +197,10 @@ impl Walk<'_> {
             FileType::RegularFile => Kind::File { file: None, size: size(&seen) },
             _ => Kind::Other,
         };
-        let changed = i128::from(seen.st_ctime) * 1_000_000_000 + i128::from(seen.st_ctime_nsec);
-        (self.visit)(Found { path: &self.path, mode, changed, kind })
+        let nanos = |seconds: i64, nanos| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+        let changed = nanos(seen.st_ctime, seen.st_ctime_nsec);
+        let modified = nanos(seen.st_mtime, seen.st_mtime_nsec);
+        (self.visit)(Found { path: &self.path, mode, changed, modified, inode: seen.st_ino, kind })
     }
 }
 

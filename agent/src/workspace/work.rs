@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use drover_domain::session::Removal;
 
 use super::create::points_to;
-use super::status::Status;
+use super::status::{Ignored, Status};
 use super::{Site, Workspaces, place, walk};
 use crate::git::failure::Failure;
 use crate::git::read::{self, blocking};
@@ -38,6 +38,10 @@ pub struct Work {
     pub branch: BranchFate,
     pub(super) staged: BTreeSet<String>,
     pub(super) head: Option<String>,
+    /// Where the branch is.
+    pub(super) tip: Option<String>,
+    /// Every path that is work; a directory ends with a slash.
+    pub(super) names: BTreeSet<Vec<u8>>,
     pub(super) admin: Option<PathBuf>,
     pub(super) skipped: BTreeSet<Vec<u8>>,
 }
@@ -111,6 +115,11 @@ impl Work {
         lines
     }
 
+    /// Of the files that are work.
+    pub fn bytes(&self) -> u64 {
+        self.changed.bytes + self.untracked.bytes + self.ignored.bytes
+    }
+
     /// Whether anything would be lost if it were not saved first.
     pub fn is_unsaved(&self) -> bool {
         let files = [&self.changed, &self.untracked, &self.ignored].iter().any(|listing| listing.count > 0);
@@ -151,7 +160,7 @@ impl Workspaces {
         let entry = site.entry(LOOK)?;
         let is_present = found != place::Found::Nothing;
         let status = match &entry {
-            Some(entry) if is_present => Some(self.status(site, &entry.admin).await?),
+            Some(entry) if is_present => Some(self.status(site, &entry.admin, Ignored::Named).await?),
             _ => None,
         };
         let regenerable = self.regenerable.clone();
@@ -159,7 +168,9 @@ impl Workspaces {
         blocking(move || {
             let mut work = Work::new(&site, entry.as_ref(), is_present);
             work.add_files(&site, status, found, &regenerable);
-            work.add_commits(&site, entry.as_ref())?;
+            if let Some(admin) = &work.admin {
+                work.detached = only_here(&site, admin, work.head.as_ref())?;
+            }
             work.branch = branch_fate(&site, removal)?;
             Ok(work)
         })
@@ -183,6 +194,8 @@ impl Work {
             branch: BranchFate::Absent,
             staged: BTreeSet::new(),
             head: entry.and_then(|entry| head(site, entry)),
+            tip: read::tip(&site.common, &site.branch_reference()).ok().flatten(),
+            names: BTreeSet::new(),
             admin,
             skipped: BTreeSet::new(),
         }
@@ -198,14 +211,12 @@ impl Work {
         let Some(mut status) = status else {
             if found == place::Found::Filled {
                 // Git knows nothing of this directory any more, so all of it counts as work.
-                self.untracked = listing(site, &BTreeSet::from([b"./".to_vec()]));
+                self.names = BTreeSet::from([b"./".to_vec()]);
+                self.untracked = listing(site, &self.names);
             }
             return;
         };
-        let pointer = site.path.join(".git");
-        if pointer.symlink_metadata().is_ok() && !self.admin.iter().any(|admin| points_to(&site.path, admin))
-        {
-            // A repository of its own took the pointer's place; git overlooks it.
+        if self.admin.as_ref().is_none_or(|admin| lost_its_pointer(site, admin)) {
             status.untracked.insert(b".git".to_vec());
         }
         // Only the ignored thing's own name counts: a directory above it may be tracked, whatever it is called.
@@ -220,31 +231,28 @@ impl Work {
         self.untracked = listing(site, &status.untracked);
         self.ignored = listing(site, &ignored);
         self.regenerable = listing(site, &skipped);
+        self.names = [status.changed, status.untracked, ignored].into_iter().flatten().collect();
         self.skipped = skipped;
         self.staged = status.staged;
     }
+}
 
-    /// Commits that only this worktree leads to: its HEAD, where that was before, its own references, and whatever an
-    /// unfinished rebase, merge or bisection wrote down.
-    fn add_commits(&mut self, site: &Site, entry: Option<&Entry>) -> Result<(), Failure> {
-        let Some(entry) = entry else { return Ok(()) };
-        let mut commits: Vec<String> = self.head.iter().cloned().collect();
-        walk::walk(&entry.admin, &|path| OBJECTS.contains(&path), &mut |found| {
-            if let walk::Kind::File { file: Some(mut file), .. } = found.kind {
-                let mut text = Vec::new();
-                file.read_to_end(&mut text)?;
-                commits.extend(ids(&text));
-            }
-            Ok(())
-        })
-        .map_err(|broken| Failure::io(LOOK, &broken.path, &broken.error))?;
-        commits.sort();
-        commits.dedup();
-        let saved = read::references(&site.common, &site.trash_prefix())?;
-        let known: Vec<String> = saved.into_iter().map(|(_, id)| id).chain([site.base.clone()]).collect();
-        self.detached = read::unreached(&site.common, &commits, None, &known)?.asked;
+/// Commits that only this worktree leads to: its HEAD, where that was before, its own references, and whatever an
+/// unfinished rebase, merge or bisection wrote down. What the trash has may be purged before this is.
+pub(super) fn only_here(site: &Site, admin: &Path, head: Option<&String>) -> Result<Vec<String>, Failure> {
+    let mut commits: Vec<String> = head.into_iter().cloned().collect();
+    walk::walk(admin, &|path| OBJECTS.contains(&path), &mut |found| {
+        if let walk::Kind::File { file: Some(mut file), .. } = found.kind {
+            let mut text = Vec::new();
+            file.read_to_end(&mut text)?;
+            commits.extend(ids(&text));
+        }
         Ok(())
-    }
+    })
+    .map_err(|broken| Failure::io(LOOK, &broken.path, &broken.error))?;
+    commits.sort();
+    commits.dedup();
+    Ok(read::unreached(&site.common, &commits, None, std::slice::from_ref(&site.base))?.asked)
 }
 
 /// What of a worktree's administrative files names no commits: its index, and submodules' own repositories.
@@ -289,7 +297,12 @@ fn checked_out_elsewhere(site: &Site) -> Result<Option<PathBuf>, Failure> {
     Ok(holders.into_iter().find(|at| !is_own(at)))
 }
 
-fn head(site: &Site, entry: &Entry) -> Option<String> {
+/// Whether a repository of its own took the place of git's pointer; git overlooks it.
+pub(super) fn lost_its_pointer(site: &Site, admin: &Path) -> bool {
+    site.path.join(".git").symlink_metadata().is_ok() && !points_to(&site.path, admin)
+}
+
+pub(super) fn head(site: &Site, entry: &Entry) -> Option<String> {
     match entry.head.as_ref()? {
         Head::Detached(commit) => Some(commit.clone()),
         Head::Branch(name) if name.starts_with("refs/") => read::tip(&site.common, name).ok()?,
@@ -297,7 +310,7 @@ fn head(site: &Site, entry: &Entry) -> Option<String> {
     }
 }
 
-fn unfinished(admin: &Path) -> Option<&'static str> {
+pub(super) fn unfinished(admin: &Path) -> Option<&'static str> {
     let signs = [
         ("rebase-merge", "a rebase"),
         ("rebase-apply", "a rebase"),

@@ -79,8 +79,8 @@ async fn what_is_written_while_it_is_removed_is_not_lost() {
     let site = yard.site(1);
     yard.spaces.create(&site).await.unwrap();
     write(&site.path.join("early"), "saved with the rest");
-    let (work, look) = yard.spaces.look_now(&site, PLAIN).await.unwrap();
-    yard.spaces.save(&site, &work).await.unwrap();
+    let (work, mut look) = yard.spaces.look_now(&site, PLAIN).await.unwrap();
+    yard.spaces.save(&site, &work, &mut look).await.unwrap();
     // Compared already, not renamed yet; then by somebody who had it open or stands in it.
     write(&site.path.join("README"), "written late");
     let inside = fs::File::open(&site.path).unwrap();
@@ -219,8 +219,8 @@ async fn a_removal_that_was_killed_goes_on_where_it_was() {
         let site = yard.site(1);
         yard.spaces.create(&site).await.unwrap();
         write(&site.path.join("new"), "work");
-        let work = yard.spaces.look(&site, PLAIN).await.unwrap();
-        yard.spaces.save(&site, &work).await.unwrap();
+        let (work, mut look) = yard.spaces.look_now(&site, PLAIN).await.unwrap();
+        yard.spaces.save(&site, &work, &mut look).await.unwrap();
         if stage >= 1 {
             fs::rename(&site.path, yard.root.join(format!(".trash-{}", site.mark.session))).unwrap();
         }
@@ -279,7 +279,7 @@ async fn the_branch_meets_the_fate_that_the_preview_told() {
         let there = !git(&yard.repo, &["for-each-ref", &site.branch_reference()]).is_empty();
         assert_eq!((there, kept.branch.is_some()), (fate.keeps(), fate.keeps()), "{fate:?}");
         if matches!(fate, BranchFate::DeletedSaved { .. }) {
-            assert_eq!(git(&yard.repo, &["rev-parse", &kept.trash[0]]), tip);
+            assert_eq!(git(&yard.repo, &["rev-parse", &format!("{}^1", kept.trash[0])]), tip);
         }
         assert_eq!(git(&yard.repo, &["for-each-ref", "refs/drover/base"]), "");
         assert!(!fs::read_to_string(yard.common().join("config")).unwrap().contains("drover/"));

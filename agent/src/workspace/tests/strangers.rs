@@ -104,7 +104,7 @@ async fn a_base_is_found_by_branch_tag_or_commit_and_a_missing_one_is_named() {
 }
 
 /// Programs in every place that a repository can name one, each of which writes down who ran it.
-fn plant(yard: &Yard) -> PathBuf {
+pub(super) fn plant(yard: &Yard) -> PathBuf {
     let log = yard.dir.path().join("ran");
     fs::write(&log, "").unwrap();
     fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
