@@ -128,6 +128,9 @@ impl Config {
         let usual = config.limits;
         config.limits.makes = from.get("limits.makes", None, count).unwrap_or(usual.makes);
         config.limits.starts = from.get("limits.starts", None, count).unwrap_or(usual.starts);
+        let every = from.get("checkpoint_every", None, duration);
+        config.limits.checkpoint_every =
+            every.map_or(usual.checkpoint_every, |every| Some(every).filter(|every| !every.is_zero()));
         config.patience = from.get("shutdown_timeout", None, duration).unwrap_or(config.patience);
         config
     }
@@ -136,7 +139,8 @@ impl Config {
 /// Making a workspace is work for disk and processors; starting a run is little.
 fn usual_limits() -> Limits {
     let cpus = usize::try_from(pressure::cpus()).unwrap_or(1);
-    Limits { makes: (cpus * 2).max(4), starts: (cpus * 4).max(8) }
+    let checkpoint_every = Some(Duration::from_secs(600));
+    Limits { makes: (cpus * 2).max(4), starts: (cpus * 4).max(8), checkpoint_every }
 }
 
 fn usual_state() -> PathBuf {

@@ -4,18 +4,21 @@
 //! What is assigned is durable before anything follows from it. Without an assignment a session is kept as it is.
 
 mod act;
+mod checkpoint;
 mod observe;
 mod session;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use drover_daemon::clock::Clock;
 use drover_daemon::tasks::Tasks;
-use drover_domain::converge::{Assignment, Local};
+use drover_domain::converge::{Assignment, Local, LocalRun};
 use drover_domain::fence::Against;
 use drover_domain::id::SessionId;
+use drover_domain::spec::OnNodeLoss;
 use tokio::sync::{Semaphore, watch};
 
 use crate::ledger::{self, Book, Entry, Journal, Ledger, Write};
@@ -23,6 +26,9 @@ use crate::saga::Home;
 use crate::step::Engine;
 use crate::wire;
 use session::Tender;
+
+/// How long a run that was told to end may still take: it is told again, then killed.
+const KILLED_AFTER: Duration = Duration::from_secs(10);
 
 /// Everything that is held here, kept converging; cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,6 +51,8 @@ pub struct Limits {
     pub makes: usize,
     /// Runs that are being started.
     pub starts: usize,
+    /// How often the workspace of a run that goes on is saved. None: never by itself.
+    pub checkpoint_every: Option<Duration>,
 }
 
 #[derive(Debug)]
@@ -52,6 +60,7 @@ struct Shared {
     means: Means,
     makes: Semaphore,
     starts: Semaphore,
+    checkpoint_every: Option<Duration>,
     seats: Mutex<HashMap<SessionId, Seat>>,
 }
 
@@ -86,6 +95,7 @@ impl Converge {
             means,
             makes: Semaphore::new(limits.makes),
             starts: Semaphore::new(limits.starts),
+            checkpoint_every: limits.checkpoint_every,
             seats: Mutex::default(),
         }));
         for (session, entry) in &book.sessions {
@@ -158,6 +168,22 @@ impl Converge {
             Told::Assigned(assignment) => Some(assignment.clone()),
             Told::Nothing | Told::Retired => None,
         })
+    }
+
+    /// Lets the runs that may be placed elsewhere when this node is lost go on, as long as the controller cannot have
+    /// done so yet: `until` says how long, counted from the boot, for a run that takes so long to stop.
+    pub async fn renew_fences(&self, until: impl Fn(Duration) -> Option<Duration>) {
+        for (session, entry) in self.held() {
+            let Some(assignment) = self.assignment(session) else { continue };
+            let LocalRun::Live(order) = entry.local.run else { continue };
+            if assignment.spec.on_node_loss != OnNodeLoss::Reschedule {
+                continue;
+            }
+            let Some(until) = until(assignment.spec.limits.stop_grace() + KILLED_AFTER) else { continue };
+            if let Err(fault) = self.0.means.home.runs.fence(session, order, until).await {
+                tracing::warn!(%session, "its supervisor was not told how long it may go on: {}", fault.text);
+            }
+        }
     }
 
     pub fn means(&self) -> &Means {

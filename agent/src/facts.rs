@@ -34,6 +34,7 @@ pub fn gather(offer: &Offer, boot: &Boot) -> NodeFacts {
             runtime_capability(RuntimeKind::Process).into(),
             workspace_capability(WorkspaceKind::Worktree).into(),
         ],
+        notes: Vec::new(),
     }
 }
 

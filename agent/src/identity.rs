@@ -238,9 +238,13 @@ mod tests {
         let renamed = dir.path().join("c");
         fs::rename(&original, &renamed).unwrap();
         assert_eq!(Identity::load(&renamed).unwrap(), Some(identity.clone()));
-        // The operator says that the original is gone.
         let text = fs::read_to_string(copy.join(FILE)).unwrap();
         let mut stored: serde_json::Value = serde_json::from_str(&text).unwrap();
+        // On the copy of a whole disk it has the same number, and another machine.
+        stored["place"] = format!("another/{}", fs::metadata(&copy).unwrap().ino()).into();
+        atomic::write(&copy.join(FILE), stored.to_string().as_bytes(), 0o600).unwrap();
+        assert!(matches!(Identity::load(&copy), Err(IdentityError::Copied(_))));
+        // The operator says that the original is gone.
         stored.as_object_mut().unwrap().remove("place");
         atomic::write(&copy.join(FILE), stored.to_string().as_bytes(), 0o600).unwrap();
         assert_eq!(Identity::load(&copy).unwrap(), Some(identity));

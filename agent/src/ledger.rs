@@ -10,7 +10,8 @@ mod owner;
 mod rows;
 mod words;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use async_trait::async_trait;
@@ -46,6 +47,8 @@ pub trait Journal: Send + Sync {
 pub struct Ledger {
     jobs: mpsc::Sender<Job>,
     reported: watch::Receiver<u64>,
+    /// What a person should know of it.
+    notes: Arc<Mutex<Vec<String>>>,
 }
 
 /// The thread that owns the file.
@@ -65,13 +68,14 @@ impl Ledger {
     /// Opens (or makes) the ledger of `node` in `directory`.
     pub fn open(directory: &Path, node: NodeId) -> Result<(Self, Owner), OpenError> {
         let file = open::open(directory, node)?;
+        let notes = Arc::new(Mutex::new(file.note.iter().cloned().collect()));
         let (jobs, waiting) = mpsc::channel(WAITING);
         let (tell, reported) = watch::channel(file.reported);
         let thread = thread::Builder::new()
             .name("ledger".into())
             .spawn(move || owner::run(file, waiting, &tell))
             .map_err(OpenError::Thread)?;
-        Ok((Self { jobs, reported }, Owner(thread)))
+        Ok((Self { jobs, reported, notes }, Owner(thread)))
     }
 
     /// Everything that is written.
@@ -92,6 +96,23 @@ impl Ledger {
     /// The cookie to show.
     pub async fn cookie(&self) -> Result<Option<Bytes>, Error> {
         self.ask(Job::Cookie).await
+    }
+
+    /// What a person should know of how it was found.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something that a person should know of it.
+    pub fn note(&self, text: String) {
+        tracing::error!("{text}");
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    }
+
+    /// It is older than what the controller knows: a copy of it is kept, and what it says of workspaces and runs is
+    /// believed no more, so that everything is looked for before anything is done. Returns where the copy is.
+    pub async fn distrust(&self) -> Result<PathBuf, Error> {
+        self.ask(Job::Distrust).await
     }
 
     /// The sequence of the last report that was committed, as it changes.

@@ -149,3 +149,6 @@ impl Home {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 mod answer;
 mod logs;
+mod saved;
 
 use std::sync::Arc;
 

@@ -187,9 +187,14 @@ impl Registry {
         self.revision.clone()
     }
 
-    /// What is wrong with the file, or why the last batch could not be written; none: all is well.
+    /// Why the last batch could not be written; none: it was.
     pub fn trouble(&self) -> Option<Arc<str>> {
-        self.damage.get().cloned().or_else(|| self.trouble.borrow().clone())
+        self.trouble.borrow().clone()
+    }
+
+    /// What is wrong with the file, if something is. It may be written all the same.
+    pub fn damage(&self) -> Option<Arc<str>> {
+        self.damage.get().cloned()
     }
 
     pub fn history(&self) -> &History {

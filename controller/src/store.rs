@@ -119,6 +119,21 @@ impl Checkpointer {
     }
 }
 
+/// Spoils what no table of the state needs, once nobody has the file open.
+#[cfg(test)]
+pub(crate) fn damage_history(directory: &Path) {
+    let path = directory.join(open::FILE);
+    let connection = open::second_connection(&path).unwrap();
+    let number = |query| connection.query_row(query, (), |row| row.get::<_, i64>(0)).unwrap();
+    let page = number("SELECT rootpage FROM sqlite_master WHERE name = 'changes'");
+    let begin = usize::try_from((page - 1) * number("PRAGMA page_size")).unwrap();
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())).unwrap();
+    drop(connection);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[begin..begin + 64].fill(0xff);
+    std::fs::write(&path, &bytes).unwrap();
+}
+
 /// Another hand on the same file, as an operator with `sqlite3` has it.
 #[cfg(test)]
 pub(crate) fn execute_beside(path: &Path, statement: &str) {

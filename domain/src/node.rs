@@ -35,6 +35,8 @@ pub struct NodeFacts {
     pub labels: Labels,
     pub slots: u32,
     pub capabilities: Vec<Box<str>>,
+    /// What a person should know of how it started: a ledger that was lost, damaged or older than it should be.
+    pub notes: Vec<Box<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 //! the state that is reached and the report of it.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use crate::ledger::{Heading, Mark, Record, Write};
 use crate::saga::removal::{self, Leaving};
 use crate::saga::run::{self, Launch};
 use crate::saga::workspace::{self, Layout};
-use crate::saga::{Ended, Stop};
+use crate::saga::{Ended, Extended, Stop};
 use crate::step::{Around, Closing, Ending, OnFailure, Saga, Standing, Step, Stopped};
 use crate::workspace::Site as Place;
 
@@ -115,6 +116,7 @@ impl Tender {
         };
         let (session, local, attempt) = (self.session, self.entry.local.clone(), assignment.attempt);
         let local = Local { grant: Grant::default(), ..local };
+        self.extensions = 0;
         let starting = Local { run: LocalRun::Starting(order), ..local.clone() };
         let closing = |ending: Ending<'_, Launch>| match ending {
             Ending::Done(launch) => {
@@ -135,6 +137,7 @@ impl Tender {
     }
 
     async fn stop_run(&mut self, assignment: &Arc<Assignment>, order: Order) -> Result<(), Pause> {
+        self.checkpoint_before_stop(assignment).await;
         let runs = self.converge.means().home.runs.clone();
         let how = Stop { grace: assignment.grace(), by: assignment.halted_by() };
         let stopped = tokio::select! {
@@ -148,8 +151,36 @@ impl Tender {
         }
     }
 
-    async fn extend(&mut self, _order: Order, _grant: Grant) -> Result<(), Pause> {
-        Err(Pause::Again("supervisors cannot be told of added time yet".into()))
+    /// Tells the supervisor what was added. A run that has ended meanwhile has no use for it.
+    async fn extend(&mut self, order: Order, grant: Grant) -> Result<(), Pause> {
+        let runs = self.converge.means().home.runs.clone();
+        let extended = tokio::select! {
+            biased;
+            ended = runs.ended(self.session, order) => return Ok(self.run_ended(order, ended).await?),
+            extended = runs.extend(self.session, order, grant.total, grant.count) => extended,
+        };
+        let extended = extended.map_err(|fault| Pause::Again(fault.text.into()))?;
+        let local = Local { grant, ..self.entry.local.clone() };
+        let mut writes = self.told_extended(order, extended);
+        writes.push(Write::Local { session: self.session, local });
+        Ok(self.commit(writes).await?)
+    }
+
+    /// The live run's deadline was moved.
+    pub(super) async fn run_extended(
+        &mut self,
+        order: Order,
+        extended: Extended,
+    ) -> Result<(), crate::ledger::Error> {
+        let writes = self.told_extended(order, extended);
+        self.commit(writes).await
+    }
+
+    fn told_extended(&mut self, order: Order, extended: Extended) -> Vec<Write> {
+        let Extended { deadline, extensions } = extended;
+        self.extensions = extensions;
+        let told = deadline.map(|deadline| Observation::RunExtended { run: order.run, deadline, extensions });
+        told.iter().map(|told| observe::report(self.session, &self.entry.local, told)).collect()
     }
 
     /// The end of a run, whoever ended it: no process of it is left.
@@ -163,21 +194,16 @@ impl Tender {
         let shared = self.converge.0.clone();
         let _permit = shared.makes.acquire().await;
         let home = &shared.means.home;
-        if let Some(layout) = self.layout().filter(Layout::has_lost_its_repository) {
-            let steps = removal::without_repository(home, self.session, &layout.path);
-            return self.remove(assignment, leave, steps).await;
-        }
         if self.entry.local.site == Site::Making && self.sagas.contains_key(WORKSPACE) {
             return self.take_back(assignment).await;
         }
-        match self.place_to_remove(assignment).await {
-            Ok(Some(place)) => {
-                let steps = removal::steps(home, &place, leave.removal());
-                self.remove(assignment, leave, steps).await?;
-            }
-            Ok(None) => return self.removed(leave).await,
+        let steps = match self.place_to_remove(assignment).await {
+            Ok(Left::Workspace(place)) => removal::steps(home, &place, leave.removal()),
+            Ok(Left::WithoutRepository(path)) => removal::without_repository(home, self.session, &path),
+            Ok(Left::Nothing) => return self.removed(leave).await,
             Err(fault) => return self.fault(assignment, &fault).await,
-        }
+        };
+        self.remove(assignment, leave, steps).await?;
         home.delete_put_away(&self.converge.means().tasks);
         Ok(())
     }
@@ -226,22 +252,32 @@ impl Tender {
         self.run_saga(&saga, Standing { record, fresh }, Vec::new(), Box::new(closing)).await
     }
 
-    /// What is to be removed. `None`: nothing is here.
-    async fn place_to_remove(&self, assignment: &Assignment) -> Result<Option<Place>, Fault> {
+    /// What is to be removed. Where the ledger was lost, what the controller knows of it is looked for.
+    async fn place_to_remove(&self, assignment: &Assignment) -> Result<Left, Fault> {
         let home = &self.converge.means().home;
         let mut layout = match self.layout() {
             Some(layout) => layout,
             None if assignment.workspace.is_some() => Layout::of(home, assignment),
-            None => return Ok(None),
+            None => return Ok(Left::Nothing),
         };
+        let mut lost = layout.has_lost_its_repository();
         if layout.common.is_none() {
-            layout.common = workspace::known_repository(home, assignment).await?;
+            match workspace::known_repository(home, assignment).await {
+                Ok(common) => layout.common = common,
+                Err(fault) if matches!(fault.code, FaultCode::PathGone | FaultCode::NotARepository) => {
+                    lost = true
+                }
+                Err(fault) => return Err(fault),
+            }
         }
-        let gone = |path: &std::path::Path| matches!(path.try_exists(), Ok(false));
-        if layout.common.as_deref().is_none_or(gone) && gone(&layout.path) {
-            return Ok(None);
+        let is_gone = matches!(layout.path.try_exists(), Ok(false));
+        if is_gone && (lost || layout.common.is_none()) {
+            return Ok(Left::Nothing);
         }
-        layout.site(home, assignment)
+        if lost {
+            return Ok(Left::WithoutRepository(layout.path));
+        }
+        Ok(layout.site(home, assignment)?.map_or(Left::Nothing, Left::Workspace))
     }
 
     /// Nothing was here.
@@ -276,7 +312,7 @@ impl Tender {
     }
 
     /// The workspace as the ledger knows it.
-    fn layout(&self) -> Option<Layout> {
+    pub(super) fn layout(&self) -> Option<Layout> {
         let record = self.sagas.get(WORKSPACE)?;
         serde_json::from_str(&record.data).ok()
     }
@@ -324,6 +360,14 @@ impl Tender {
             }
         }
     }
+}
+
+/// What is left of a workspace that is to be removed.
+enum Left {
+    Nothing,
+    Workspace(Place),
+    /// There is nowhere to save its work.
+    WithoutRepository(PathBuf),
 }
 
 /// What becomes of a session whose workspace is removed.

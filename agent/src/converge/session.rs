@@ -2,20 +2,22 @@
 //! ledger's: after every action it reads again what it holds.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use drover_daemon::telemetry;
-use drover_domain::converge::{Action, LocalRun, Site, next};
+use drover_domain::converge::{Action, Assignment, LocalRun, Site, next};
 use drover_domain::id::SessionId;
 use drover_domain::retry::Backoff;
 use drover_domain::session::Order;
 use tokio::sync::watch;
 use tracing::Instrument;
 
+use super::checkpoint::Schedule;
 use super::{Converge, Told};
 use crate::chance;
 use crate::ledger::{self, Entry, Journal, Key, Record, Write};
-use crate::saga::Ended;
+use crate::saga::{Ended, Extended};
 
 /// Between attempts when the ledger or a probe gives no answer.
 const AGAIN: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
@@ -26,6 +28,9 @@ pub(super) struct Tender {
     pub told: watch::Receiver<Told>,
     pub entry: Entry,
     pub sagas: BTreeMap<Box<str>, Record>,
+    pub checkpoints: Schedule,
+    /// How often the live run's deadline was moved, as far as that was told.
+    pub extensions: u32,
 }
 
 /// Why a task does not go on at once.
@@ -47,6 +52,8 @@ impl From<ledger::Error> for Pause {
 enum Woken {
     Told,
     RunEnded(Order, Ended),
+    Extended(Order, Extended),
+    CheckpointDue,
     Leaving,
 }
 
@@ -57,7 +64,8 @@ impl Tender {
         told: watch::Receiver<Told>,
         entry: Entry,
     ) -> Self {
-        Self { converge, session, told, entry, sagas: BTreeMap::new() }
+        let (sagas, checkpoints) = (BTreeMap::new(), Schedule::default());
+        Self { converge, session, told, entry, sagas, checkpoints, extensions: 0 }
     }
 
     pub(super) async fn tend(mut self) {
@@ -77,6 +85,12 @@ impl Tender {
                         tracing::error!(session = %self.session, "{error}");
                     }
                 }
+                Ok(Woken::Extended(order, extended)) => {
+                    if let Err(error) = self.run_extended(order, extended).await {
+                        tracing::error!(session = %self.session, "{error}");
+                    }
+                }
+                Ok(Woken::CheckpointDue) => self.checkpoint().await,
                 Err(Pause::Again(why)) => {
                     tracing::error!(session = %self.session, "{why}; trying again");
                     if !self.rest(AGAIN.delay(troubles, chance::byte())).await {
@@ -120,13 +134,18 @@ impl Tender {
     }
 
     async fn wait(&mut self) -> Woken {
+        self.plan_checkpoint();
         let tasks = self.converge.means().tasks.clone();
         let ended = watch_run(&self.converge, self.session, self.entry.local.run);
+        let extended = watch_deadline(&self.converge, self.session, self.entry.local.run, self.extensions);
+        let mut told = self.told.clone();
         tokio::select! {
             biased;
             () = tasks.cancelled() => Woken::Leaving,
             (order, ended) = ended => Woken::RunEnded(order, ended),
-            changed = self.told.changed() => if changed.is_ok() { Woken::Told } else { Woken::Leaving },
+            changed = told.changed() => if changed.is_ok() { Woken::Told } else { Woken::Leaving },
+            (order, extended) = extended => Woken::Extended(order, extended),
+            () = self.checkpoint_due() => Woken::CheckpointDue,
         }
     }
 
@@ -154,6 +173,14 @@ impl Tender {
         Ok(())
     }
 
+    /// What is assigned now.
+    pub(super) fn assignment(&self) -> Option<Arc<Assignment>> {
+        match &*self.told.borrow() {
+            Told::Assigned(assignment) => Some(assignment.clone()),
+            Told::Nothing | Told::Retired => None,
+        }
+    }
+
     fn is_forgettable(&self) -> bool {
         let nothing_runs = matches!(self.entry.local.run, LocalRun::None | LocalRun::Ended(_));
         nothing_runs && matches!(self.entry.local.site, Site::Nothing | Site::Removed)
@@ -167,6 +194,19 @@ async fn watch_run(converge: &Converge, session: SessionId, run: LocalRun) -> (O
             (order, converge.means().home.runs.ended(session, order).await)
         }
         LocalRun::None | LocalRun::Ended(_) => std::future::pending().await,
+    }
+}
+
+/// The deadline of the live run, once it was moved again.
+async fn watch_deadline(
+    converge: &Converge,
+    session: SessionId,
+    run: LocalRun,
+    known: u32,
+) -> (Order, Extended) {
+    match run {
+        LocalRun::Live(order) => (order, converge.means().home.runs.extended(session, order, known).await),
+        LocalRun::None | LocalRun::Starting(_) | LocalRun::Ended(_) => std::future::pending().await,
     }
 }
 

@@ -34,11 +34,14 @@ use crate::saga::workspace::Layout;
 use crate::saga::{Ended, Excerpt, Extended, Runs, Stop};
 use crate::workspace::{REGENERABLE, Workspaces};
 
+mod anew;
+
 /// Runs that live as long as the test says, whatever becomes of the agent.
 #[derive(Debug, Default)]
 pub(crate) struct Remembered {
     runs: Mutex<HashMap<u32, Option<Outcome>>>,
     starts: AtomicU32,
+    granted: Mutex<Vec<(Duration, u32)>>,
     /// A start never returns: the agent dies in it.
     hangs: AtomicBool,
 }
@@ -93,8 +96,9 @@ impl Runs for Remembered {
         }
     }
 
-    async fn extend(&self, _: SessionId, _: Order, _: Duration, _: u32) -> Result<Extended, Fault> {
-        unreachable!("nobody extends a run here")
+    async fn extend(&self, _: SessionId, _: Order, total: Duration, grants: u32) -> Result<Extended, Fault> {
+        self.granted.lock().unwrap().push((total, grants));
+        Ok(Extended { deadline: Some(Timestamp::from_millis(9).after(total)), extensions: grants })
     }
 
     async fn extended(&self, _: SessionId, _: Order, _: u32) -> Extended {
@@ -126,6 +130,7 @@ impl Runs for Remembered {
 pub(crate) struct Machine {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) runs: Arc<Remembered>,
+    checkpoint_every: Option<Duration>,
 }
 
 pub(crate) struct Agent {
@@ -143,7 +148,7 @@ pub(crate) fn git(at: &Path, args: &[&str]) -> String {
 impl Machine {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let machine = Self { dir, runs: Arc::default() };
+        let machine = Self { dir, runs: Arc::default(), checkpoint_every: None };
         let repository = machine.repository();
         fs::create_dir_all(&repository).unwrap();
         git(&repository, &["init", "-q", "-b", "main"]);
@@ -183,7 +188,11 @@ impl Machine {
             let book = ledger.load().await.unwrap();
             let engine = Engine::new(CancellationToken::new());
             let means = Means { home, ledger, engine, clock: Clock::system(), tasks: Tasks::new() };
-            Converge::start(means, Limits { makes: 4, starts: 4 }, &book)
+            Converge::start(
+                means,
+                Limits { makes: 4, starts: 4, checkpoint_every: self.checkpoint_every },
+                &book,
+            )
         });
         Agent { converge, owner: Some(owner), runtime: Some(runtime) }
     }

@@ -339,14 +339,19 @@ pub fn bytes_id(bytes: &[u8]) -> Result<String, String> {
         .map_err(|error| error.message().to_owned())
 }
 
-/// Runs a look where it may block.
+/// Runs a look where it may block. One that was broken off because the program ends says nothing: whoever waits for it
+/// ends too.
 pub async fn blocking<T: Send + 'static>(
     look: impl FnOnce() -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    let broken = |error: tokio::task::JoinError| {
-        Failure::new(LOOK, Path::new("."), Cause::Other(format!("the look was broken off: {error}")))
-    };
-    tokio::task::spawn_blocking(look).await.map_err(broken)?
+    match tokio::task::spawn_blocking(look).await {
+        Ok(looked) => looked,
+        Err(error) if error.is_cancelled() => std::future::pending().await,
+        Err(error) => {
+            let why = format!("the look was broken off: {error}");
+            Err(Failure::new(LOOK, Path::new("."), Cause::Other(why)))
+        }
+    }
 }
 
 /// By its common directory, without the owner check that [`open`] left to git, and without a work tree.

@@ -37,6 +37,9 @@ pub enum OpenError {
 pub(super) struct OpenLedger {
     pub connection: Connection,
     pub reported: u64,
+    pub path: PathBuf,
+    /// What a person should know of how it was opened.
+    pub note: Option<String>,
     /// Held for as long as the file is open.
     _lock: File,
 }
@@ -44,18 +47,70 @@ pub(super) struct OpenLedger {
 pub(super) fn open(directory: &Path, node: NodeId) -> Result<OpenLedger, OpenError> {
     let lock = lock(&directory.join("agent.lock"))?;
     let path = directory.join("ledger.db");
-    private_file(&path).map_err(|why| OpenError::File { path: path.clone(), why })?;
-    let database = |why: String| OpenError::Database { path: path.clone(), why };
-    let sqlite = |why: rusqlite::Error| database(why.to_string());
-    let mut connection = Connection::open(&path).map_err(sqlite)?;
-    settle(&connection).map_err(database)?;
-    refuse_newer(&connection, &path)?;
-    migrations::migrations::runner()
-        .set_grouped(true)
-        .run(&mut connection)
-        .map_err(|why| database(why.to_string()))?;
+    let (connection, note) = match connect(&path)? {
+        Opened::Whole(connection) => (connection, None),
+        Opened::Damaged(why) => {
+            let aside = set_aside(&path).map_err(|why| OpenError::File { path: path.clone(), why })?;
+            let note = format!(
+                "the ledger was damaged ({why}) and is kept as {}; sessions are found again by what is here",
+                aside.display()
+            );
+            tracing::error!("{note}");
+            match connect(&path)? {
+                Opened::Whole(connection) => (connection, Some(note)),
+                Opened::Damaged(why) => return Err(OpenError::Database { path, why }),
+            }
+        }
+    };
     let reported = owned_by(&connection, &path, node)?;
-    Ok(OpenLedger { connection, reported, _lock: lock })
+    Ok(OpenLedger { connection, reported, path, note, _lock: lock })
+}
+
+enum Opened {
+    Whole(Connection),
+    /// It is no ledger, or not one any more.
+    Damaged(String),
+}
+
+/// Opens the file, which is made if it is not there, and brings it to this program's schema.
+fn connect(path: &Path) -> Result<Opened, OpenError> {
+    private_file(path).map_err(|why| OpenError::File { path: path.to_owned(), why })?;
+    let database = |why: String| OpenError::Database { path: path.to_owned(), why };
+    let mut connection = Connection::open(path).map_err(|why| database(why.to_string()))?;
+    match settle(&connection) {
+        Ok(()) => {}
+        Err(Unsettled::Damaged(why)) => return Ok(Opened::Damaged(why)),
+        Err(Unsettled::Other(why)) => return Err(database(why)),
+    }
+    refuse_newer(&connection, path)?;
+    let migrated = migrations::migrations::runner().set_grouped(true).run(&mut connection);
+    migrated.map_err(|why| database(why.to_string()))?;
+    Ok(Opened::Whole(connection))
+}
+
+/// Renames the file and what belongs to it to the first name that is free. Nothing of it is deleted.
+fn set_aside(path: &Path) -> io::Result<PathBuf> {
+    let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
+    let aside = free_name(path, "damaged")?;
+    std::fs::rename(path, &aside)?;
+    for part in ["-wal", "-shm"] {
+        match std::fs::rename(with(part), format!("{}{part}", aside.display())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(aside)
+}
+
+/// `ledger.db.<why>-1`, or the first number after it that is free.
+pub(super) fn free_name(path: &Path, why: &str) -> io::Result<PathBuf> {
+    for number in 1_u32.. {
+        let name = PathBuf::from(format!("{}.{why}-{number}", path.display()));
+        if !name.try_exists()? {
+            return Ok(name);
+        }
+    }
+    Err(io::ErrorKind::AlreadyExists.into())
 }
 
 fn lock(path: &Path) -> Result<File, OpenError> {
@@ -71,33 +126,42 @@ fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// Why a file is not settled.
+enum Unsettled {
+    Damaged(String),
+    Other(String),
+}
+
+impl From<rusqlite::Error> for Unsettled {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match error.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => Self::Damaged(error.to_string()),
+            Some(_) | None => Self::Other(error.to_string()),
+        }
+    }
+}
+
 /// Durable at commit, and nobody else's file: set, then checked, because SQLite ignores what it cannot do.
-fn settle(connection: &Connection) -> Result<(), String> {
+fn settle(connection: &Connection) -> Result<(), Unsettled> {
     let set = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;
                PRAGMA journal_size_limit = 4194304; PRAGMA temp_store = MEMORY;";
-    connection.busy_timeout(Duration::from_secs(5)).map_err(|error| error.to_string())?;
-    connection.execute_batch(set).map_err(|error| error.to_string())?;
-    let read = |name: &str| -> Result<String, String> {
-        connection
-            .pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0))
-            .map(|value| format!("{value:?}"))
-            .map_err(|error| error.to_string())
+    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.execute_batch(set)?;
+    let read = |name: &str| {
+        let value = connection.pragma_query_value(None, name, |row| row.get::<_, rusqlite::types::Value>(0));
+        value.map(|value| format!("{value:?}"))
     };
     for (name, expected) in [("journal_mode", "Text(\"wal\")"), ("synchronous", "Integer(2)")] {
         let found = read(name)?;
         if found != expected {
-            return Err(format!(
+            return Err(Unsettled::Other(format!(
                 "{name} is {found} and must be {expected}; is its file system a network one?"
-            ));
+            )));
         }
     }
-    match connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0)) {
-        Ok(verdict) if verdict == "ok" => Ok(()),
-        Ok(verdict) => {
-            Err(format!("it is damaged ({verdict}); move it aside: the agent finds its sessions again"))
-        }
-        Err(error) => Err(error.to_string()),
-    }
+    let verdict = connection.query_row("PRAGMA quick_check(1)", (), |row| row.get::<_, String>(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(Unsettled::Damaged(verdict)) }
 }
 
 fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), OpenError> {

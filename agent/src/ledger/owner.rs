@@ -1,12 +1,14 @@
 //! The thread that owns the file: takes what waits, writes it in one transaction, each commit in a savepoint of its
 //! own so that one that fails does not take the others along, and answers only after the sync.
 
+use std::path::PathBuf;
+
 use drover_domain::id::SessionId;
 use rusqlite::{Connection, Savepoint, Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::book::{Book, Pending, Write};
-use super::open::OpenLedger;
+use super::open::{OpenLedger, free_name};
 use super::{Error, rows};
 
 type Answer<T> = oneshot::Sender<Result<T, Error>>;
@@ -17,6 +19,7 @@ pub(super) enum Job {
     Session(SessionId, Answer<Book>),
     Reports { after: u64, most: usize, answer: Answer<Vec<(u64, Pending)>> },
     Cookie(Answer<Option<bytes::Bytes>>),
+    Distrust(Answer<PathBuf>),
 }
 
 /// How many commits share one sync at most.
@@ -32,7 +35,7 @@ pub(super) fn run(mut file: OpenLedger, mut jobs: mpsc::Receiver<Job>, reported:
                 // A read sees what was asked to be written before it.
                 other => {
                     std::mem::take(&mut batch).commit(&mut file.connection, reported);
-                    read(&file.connection, other);
+                    read(&mut file, other);
                 }
             }
         }
@@ -40,7 +43,8 @@ pub(super) fn run(mut file: OpenLedger, mut jobs: mpsc::Receiver<Job>, reported:
     }
 }
 
-fn read(connection: &Connection, job: Job) {
+fn read(file: &mut OpenLedger, job: Job) {
+    let connection = &file.connection;
     // Whoever asked may have left; then nobody needs the answer.
     match job {
         Job::Commit { answer, .. } => drop(answer),
@@ -51,8 +55,19 @@ fn read(connection: &Connection, job: Job) {
         Job::Reports { after, most, answer } => {
             drop(answer.send(rows::reports(connection, after, most).map_err(failed("read reports"))));
         }
+        Job::Distrust(answer) => drop(answer.send(distrust(file).map_err(failed("be set aside")))),
         Job::Cookie(answer) => drop(answer.send(rows::cookie(connection).map_err(failed("read the cookie")))),
     }
+}
+
+fn distrust(file: &mut OpenLedger) -> Result<PathBuf, rusqlite::Error> {
+    let unwritable = |error: std::io::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
+    let copy = free_name(&file.path, "older").map_err(unwritable)?;
+    file.connection.execute("VACUUM INTO ?1", [copy.to_string_lossy()])?;
+    let transaction = file.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    rows::distrust(&transaction)?;
+    transaction.commit()?;
+    Ok(copy)
 }
 
 fn failed(what: &'static str) -> impl FnOnce(rusqlite::Error) -> Error {

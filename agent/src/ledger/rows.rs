@@ -113,6 +113,18 @@ fn forget(to: &Connection, session: SessionId) -> Result<()> {
     run(to, "DELETE FROM sessions WHERE session = ?1", [&of])
 }
 
+/// Forgets what is known of workspaces and runs, but not of which sessions, and in which placements.
+pub(super) fn distrust(to: &Connection) -> Result<()> {
+    run(to, "DELETE FROM steps", ())?;
+    run(to, "DELETE FROM sagas", ())?;
+    run(
+        to,
+        "UPDATE sessions SET site = 'nothing', run_state = 'none', run = NULL, ordinal = NULL, faulted = NULL,
+                granted_ms = 0, grants = 0",
+        (),
+    )
+}
+
 fn saga(to: &Connection, key: &Key, data: &str) -> Result<()> {
     run(
         to,

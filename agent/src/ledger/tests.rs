@@ -94,13 +94,35 @@ fn a_ledger_of_a_newer_schema_or_another_node_is_refused_and_left_alone() {
 }
 
 #[test]
-fn a_file_that_is_no_ledger_is_refused_and_not_overwritten() {
+fn a_damaged_ledger_is_kept_aside_and_said_and_a_new_one_begun() {
     let dir = tempfile::tempdir().unwrap();
     let garbage = vec![b'x'; 8192];
-    fs::write(dir.path().join("ledger.db"), &garbage).unwrap();
-    let refused = Ledger::open(dir.path(), node()).unwrap_err();
-    assert!(matches!(refused, OpenError::Database { .. }), "{refused}");
-    assert_eq!(fs::read(dir.path().join("ledger.db")).unwrap(), garbage);
+    for number in [1, 2] {
+        fs::write(dir.path().join("ledger.db"), &garbage).unwrap();
+        let (ledger, owner) = Ledger::open(dir.path(), node()).unwrap();
+        assert!(ledger.notes()[0].contains(&format!("ledger.db.damaged-{number}")), "{:?}", ledger.notes());
+        assert!(runtime().block_on(ledger.load()).unwrap().sessions.is_empty());
+        drop(ledger);
+        owner.join();
+        assert_eq!(fs::read(dir.path().join(format!("ledger.db.damaged-{number}"))).unwrap(), garbage);
+    }
+}
+
+#[test]
+fn a_ledger_with_a_flipped_page_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, owner) = Ledger::open(dir.path(), node()).unwrap();
+    let many = |n: u8| Write::Assign { session: session(n), assignment: Some(Bytes::from(vec![n; 3000])) };
+    runtime().block_on(ledger.commit((0..50).map(many).collect())).unwrap();
+    drop(ledger);
+    owner.join();
+    let path = dir.path().join("ledger.db");
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 8192].fill(0xff);
+    fs::write(&path, bytes).unwrap();
+    let (ledger, _owner) = Ledger::open(dir.path(), node()).unwrap();
+    assert!(ledger.notes()[0].contains("damaged"), "{:?}", ledger.notes());
 }
 
 #[test]

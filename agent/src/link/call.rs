@@ -1,11 +1,15 @@
 //! One link from its hello to its end. What is sent comes from two queues, so that a heartbeat never waits behind
 //! reports; what is received is durable before it is acted upon.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use drover_domain::converge::{LocalRun, Site};
 use drover_domain::id::{InstallationId, SessionId};
 use drover_domain::lease::Terms;
+use drover_domain::node::NodeFacts;
+use drover_proto::convert::node::{LONGEST_NOTE, MOST_NOTES};
 use drover_proto::node_v1::link_request::Message as Up;
 use drover_proto::node_v1::link_response::Message as Down;
 use drover_proto::node_v1::{
@@ -26,6 +30,8 @@ use crate::wire;
 
 /// How long the controller may take to answer a hello.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// Heartbeats whose answers are waited for: the lease is over long before there are so many.
+const UNANSWERED: usize = 64;
 /// Messages on their way up in each queue.
 const QUEUE: usize = 8;
 
@@ -46,6 +52,8 @@ pub enum LinkError {
     NoWelcome,
     #[error("this agent belongs to {ours}, and the controller at this address is {theirs}")]
     OtherInstallation { ours: InstallationId, theirs: String },
+    #[error("the ledger was older than what the controller knows")]
+    OlderLedger,
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
 }
@@ -60,6 +68,7 @@ impl LinkError {
             | Self::Closed
             | Self::Silent(_)
             | Self::NoWelcome
+            | Self::OlderLedger
             | Self::Ledger(_) => false,
         }
     }
@@ -92,10 +101,12 @@ impl<'a> Call<'a> {
         let mut client = link.controller.client().await?;
         let (work, works) = mpsc::channel(QUEUE);
         let (beats, beating) = mpsc::channel(QUEUE);
+        let notes = notes(ledger.notes());
+        let facts = NodeFacts { notes, ..NodeFacts::clone(&link.facts) };
         let hello = Hello {
             protocol_version: PROTOCOL_VERSION,
             cookie: ledger.cookie().await?.unwrap_or_default().into(),
-            facts: Some(wire::facts(&link.facts)),
+            facts: Some(wire::facts(&facts)),
             held: link.converge.held().iter().map(held).collect(),
         };
         let first = LinkRequest { message: Some(Up::Hello(hello)) };
@@ -118,11 +129,37 @@ impl<'a> Call<'a> {
         let Self { link, terms, work, beats, down, outbox } = self;
         link.standing.send_replace(Standing::Linked);
         tracing::info!(address = %link.controller.address(), "linked");
+        let sent = Sent::default();
         tokio::select! {
-            error = link.beat(terms, &beats) => error,
+            error = link.beat(terms, &beats, &sent) => error,
             error = outbox.send(&work) => error,
-            error = link.listen(down, terms) => error,
+            error = link.listen(down, terms, &sent) => error,
         }
+    }
+}
+
+/// When each heartbeat was sent that was not answered yet, on the boot clock.
+#[derive(Debug, Default)]
+struct Sent(Mutex<VecDeque<(u64, Duration)>>);
+
+impl Sent {
+    fn add(&self, number: u64, at: Duration) {
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if sent.len() == UNANSWERED {
+            sent.pop_front();
+        }
+        sent.push_back((number, at));
+    }
+
+    /// When this one was sent; those before it need no answer any more.
+    fn take(&self, number: u64) -> Option<Duration> {
+        let mut sent = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some((oldest, at)) = sent.pop_front() {
+            if oldest == number {
+                return Some(at);
+            }
+        }
+        None
     }
 }
 
@@ -137,6 +174,7 @@ impl Link {
         if welcome.installation_id != ours.to_string() {
             return Err(LinkError::OtherInstallation { ours, theirs: welcome.installation_id.clone() });
         }
+        let is_older = self.judge_ledger(welcome.acknowledged).await?;
         let writes = vec![
             Write::Cookie(welcome.cookie.clone().into()),
             Write::Acknowledged(welcome.acknowledged),
@@ -145,16 +183,37 @@ impl Link {
         self.converge.means().ledger.commit(writes).await?;
         let stored = LinkRequest { message: Some(Up::CookieStored(CookieStored {})) };
         work.send(stored).await.map_err(|_| LinkError::Closed)?;
-        Ok(wire::terms(welcome))
+        if is_older { Err(LinkError::OlderLedger) } else { Ok(wire::terms(welcome)) }
+    }
+
+    /// Whether the ledger is older than what this node has said already. Then what it says is not believed: it is
+    /// linked anew, so that everything that is assigned comes again and is looked for.
+    async fn judge_ledger(&self, acknowledged: u64) -> Result<bool, ledger::Error> {
+        let ledger = &self.converge.means().ledger;
+        let reported = *ledger.reported().borrow();
+        if acknowledged <= reported {
+            return Ok(false);
+        }
+        let what = format!("the controller knows {acknowledged} reports of this node, its ledger {reported}");
+        if reported == 0 && self.converge.held().is_empty() {
+            ledger.note(format!("the ledger was lost ({what}); sessions are found again by what is here"));
+        } else {
+            let copy = ledger.distrust().await?.display().to_string();
+            ledger.note(format!(
+                "the ledger is an older one ({what}); it is kept as {copy}, and what is here is looked for again"
+            ));
+        }
+        Ok(true)
     }
 
     /// Says that the agent lives. Waits for nothing but the time: a beat that finds the queue full is left out.
-    async fn beat(&self, terms: Terms, beats: &mpsc::Sender<LinkRequest>) -> LinkError {
+    async fn beat(&self, terms: Terms, beats: &mpsc::Sender<LinkRequest>, sent: &Sent) -> LinkError {
         let mut number = 0;
         loop {
             number += 1;
             let load = self.load().await;
             let beat = LinkRequest { message: Some(Up::Heartbeat(Heartbeat { number, load: Some(load) })) };
+            sent.add(number, self.clock.boot());
             match beats.try_send(beat) {
                 Ok(()) => {}
                 Err(mpsc::error::TrySendError::Full(_)) => {
@@ -180,7 +239,7 @@ impl Link {
         wire::load(&reading, self.converge.held().iter().filter(alive).count())
     }
 
-    async fn listen(&self, mut down: Streaming<LinkResponse>, terms: Terms) -> LinkError {
+    async fn listen(&self, mut down: Streaming<LinkResponse>, terms: Terms, sent: &Sent) -> LinkError {
         loop {
             // Every beat is answered, so that a silence as long as the lease means that nobody is there.
             let message = match timeout(terms.lease, down.message()).await {
@@ -199,7 +258,15 @@ impl Link {
                     self.tunnels.open(self.controller.clone(), ask);
                     Ok(())
                 }
-                Some(Down::HeartbeatSeen(_) | Down::Welcome(_)) | None => Ok(()),
+                Some(Down::HeartbeatSeen(seen)) => {
+                    if let Some(at) = sent.take(seen.number) {
+                        // Not before a later one is missing may the controller place elsewhere what runs here.
+                        let until = |stop| terms.stop_deadline(stop).map(|lasts| at + lasts);
+                        self.converge.renew_fences(until).await;
+                    }
+                    Ok(())
+                }
+                Some(Down::Welcome(_)) | None => Ok(()),
             };
             if let Err(error) = result {
                 return error.into();
@@ -227,6 +294,13 @@ impl Link {
         self.converge.retire(retired);
         if assignments.complete { self.converge.keep_others(&known).await } else { Ok(()) }
     }
+}
+
+/// As the controller takes them: the last ones, each on a line of its own and not too long.
+fn notes(notes: Vec<String>) -> Vec<Box<str>> {
+    let printable = |c: char| if c.is_control() { ' ' } else { c };
+    let short = |note: &String| note.chars().map(printable).take(LONGEST_NOTE / 4).collect::<String>().into();
+    notes.iter().rev().take(MOST_NOTES).map(short).collect()
 }
 
 fn held((session, entry): &(SessionId, Entry)) -> Held {

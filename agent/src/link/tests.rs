@@ -335,6 +335,24 @@ fn what_was_not_acknowledged_is_told_again_and_the_new_cookie_is_shown() {
 }
 
 #[test]
+fn what_came_in_an_earlier_message_is_not_taken_for_unknown() {
+    let machine = Machine::new();
+    let agent = machine.start();
+    let (script, _) = linked(&agent, true, 2);
+    eventually("welcomed", || script.saw(|seen| seen.cookies_stored == 1));
+    let id = |number| SessionId::from_random([number; 10]);
+    let is_assigned = |number| agent.converge.assignment(id(number)).is_some();
+    script.assigns(&machine.assignment(1, Target::Ready { stop: None }));
+    script.assigns(&machine.assignment(2, Target::Ready { stop: None }));
+    eventually("both came", || is_assigned(1) && is_assigned(2));
+    let upserts = vec![convert::assignment::to_wire(&machine.assignment(3, Target::Ready { stop: None }))];
+    let others = vec![id(1).to_string()];
+    script.says(Down::Assignments(Assignments { upserts, others, complete: true, retired: vec![] }));
+    eventually("the second is unknown there", || !is_assigned(2));
+    assert!(is_assigned(1) && is_assigned(3));
+}
+
+#[test]
 fn heartbeats_go_on_while_work_hangs() {
     let machine = Machine::new();
     let agent = machine.start();

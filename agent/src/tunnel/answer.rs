@@ -1,4 +1,4 @@
-//! What goes into a tunnel: the diff of a workspace, what its removal would find, or a log.
+//! What goes into a tunnel: the diff of a workspace, what its removal would find, a log, or saved work.
 
 use bytes::Bytes;
 use drover_domain::id::SessionId;
@@ -79,22 +79,24 @@ pub(super) async fn say(out: &Out, what: Up) -> Result<(), Trouble> {
 impl Tunnels {
     pub(super) async fn answer(&self, ask: &OpenTunnel, out: &Out) -> Result<(), Trouble> {
         let bad = |_| Trouble::BadSession(ask.session_id.clone());
-        let session: SessionId = ask.session_id.parse().map_err(bad)?;
+        let session = || ask.session_id.parse::<SessionId>().map_err(bad);
         match &ask.ask {
-            Some(Ask::ReadLogs(ask)) => logs::send(&self.converge, session, ask, out).await,
+            Some(Ask::ReadLogs(ask)) => logs::send(&self.converge, session()?, ask, out).await,
             Some(Ask::ReadDiff(ask)) => {
                 let detail = if ask.stat { Detail::Stat } else { Detail::Patch };
-                self.diff(&self.site(session).await?, detail, out).await
+                self.diff(&self.site(session()?).await?, detail, out).await
             }
             Some(Ask::ReadWork(ask)) => {
                 let removal = Removal { keep_branch: ask.keep_branch, force_branch: ask.force_branch };
-                let site = self.site(session).await?;
+                let site = self.site(session()?).await?;
                 let workspaces = &self.converge.means().home.workspaces;
                 let work = workspaces.look(&site, removal).await.map_err(|failure| fault(&failure))?;
                 say(out, Up::Work(preview(&site, &work))).await
             }
-            Some(Ask::MakeCheckpoint(_) | Ask::ReadTrash(_) | Ask::RestoreTrash(_) | Ask::PurgeTrash(_))
-            | None => Err(Trouble::NotUnderstood),
+            Some(Ask::MakeCheckpoint(_)) => self.checkpoint(session()?, out).await,
+            Some(Ask::ReadTrash(_) | Ask::RestoreTrash(_) | Ask::PurgeTrash(_)) | None => {
+                Err(Trouble::NotUnderstood)
+            }
         }
     }
 
@@ -116,7 +118,7 @@ impl Tunnels {
     }
 
     /// The session's workspace, as the ledger knows it.
-    async fn site(&self, session: SessionId) -> Result<Site, Trouble> {
+    pub(super) async fn site(&self, session: SessionId) -> Result<Site, Trouble> {
         let assignment = self.converge.assignment(session).ok_or(Trouble::NotHere(session))?;
         let means = self.converge.means();
         let book = means.ledger.session(session).await?;
@@ -127,7 +129,7 @@ impl Tunnels {
     }
 }
 
-fn fault(failure: &Failure) -> Trouble {
+pub(super) fn fault(failure: &Failure) -> Trouble {
     failure.fault("look").into()
 }
 

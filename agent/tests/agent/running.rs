@@ -10,7 +10,7 @@ use drover_agent::shim::record::{Limits, User};
 use drover_domain::outcome::{Limit, Outcome};
 use drover_domain::session::Order;
 
-use crate::machine::{Machine, key, outcome, soon};
+use crate::machine::{Machine, eventually, key, outcome, soon};
 
 #[tokio::test]
 async fn a_commands_code_or_signal_arrives() {
@@ -165,7 +165,15 @@ async fn a_run_that_was_forgotten_leaves_nothing() {
     assert_eq!(outcome(&exit), Outcome::Succeeded);
     let run = machine.directory(key(1)).run().unwrap().unwrap();
     assert_eq!(machine.processes.all().unwrap(), [key(1)]);
+    // As its supervisor holds it for another moment.
+    let mut held = None;
+    eventually("the supervisor has let go", || {
+        held = machine.directory(key(1)).lock().unwrap();
+        held.is_some()
+    })
+    .await;
     machine.processes.forget(key(1)).unwrap();
+    drop(held);
     machine.processes.forget(key(1)).unwrap();
     assert!(machine.processes.all().unwrap().is_empty());
     for path in [Some(run.socket), Some(run.desk), run.cgroup].into_iter().flatten() {

@@ -107,6 +107,29 @@ async fn a_disk_that_refuses_costs_the_call_and_not_the_registry() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_that_is_found_beside_the_work_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (registry, owner) = open(dir.path());
+    registry.submit(token(1), None).await.unwrap();
+    assert_eq!(registry.damage(), None);
+    drop(registry);
+    owner.join();
+    crate::store::damage_history(dir.path());
+    let (registry, _owner) = open(dir.path());
+    assert!(registry.now().fleet.token(TokenId::from_random([1; 10])).is_some());
+    let told = async {
+        loop {
+            if let Some(why) = registry.damage() {
+                return why;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let why = tokio::time::timeout(Duration::from_secs(20), told).await.expect("it is found");
+    assert!(why.contains("damaged"), "{why}");
+}
+
 /// Runs statements on the file behind the writer's back.
 fn rusqlite_break(directory: &Path, statement: &str) -> impl Fn(&str) + use<> {
     let path = directory.join("registry.db");

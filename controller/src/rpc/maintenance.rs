@@ -86,10 +86,11 @@ fn health(plane: &Plane) -> v1::GetHealthResponse {
     let (published, now) = plane.view();
     let fleet = &published.fleet;
     let nodes = fleet.nodes().filter_map(|node| of_node(node, now));
+    let notes = fleet.nodes().flat_map(|node| of_notes(node));
     let copies = fleet.nodes().filter_map(|node| of_refusal(plane, node));
     let sessions = fleet.sessions().filter_map(|session| of_session(session));
     let findings: Vec<_> =
-        of_registry(plane).into_iter().chain(nodes).chain(copies).chain(sessions).collect();
+        of_registry(plane).chain(nodes).chain(notes).chain(copies).chain(sessions).collect();
     let worst = findings.iter().map(v1::Finding::level).max();
     let level = worst.unwrap_or(v1::HealthLevel::Healthy);
     v1::GetHealthResponse {
@@ -125,17 +126,41 @@ fn of_node(node: &Node, now: Timestamp) -> Option<v1::Finding> {
     })
 }
 
-/// The registry refused to be written when it was last tried.
-fn of_registry(plane: &Plane) -> Option<v1::Finding> {
-    let why = plane.registry.trouble()?;
-    Some(v1::Finding {
-        code: "REGISTRY_NOT_WRITTEN".into(),
-        level: v1::HealthLevel::Manual.into(),
-        subject: "registry".into(),
-        message: format!("the last change could not be written: {why}"),
-        hint: "look at the disk of the controller; what runs goes on, and nothing new is accepted".into(),
+/// What a node's agent said of how it started. It ends with the agent's next start.
+fn of_notes(node: &Node) -> impl Iterator<Item = v1::Finding> {
+    node.facts.notes.iter().map(|note| v1::Finding {
+        code: "LEDGER_REGISTRY_MISMATCH".into(),
+        level: v1::HealthLevel::CleanupAvailable.into(),
+        subject: node.name.to_string(),
+        message: format!("node '{}': {note}", node.name),
+        hint: "nothing was deleted; look at its sessions, and at the disk if it was damaged".into(),
+        time: Some(stamp(node.since)),
+        node: node.name.to_string(),
         ..v1::Finding::default()
     })
+}
+
+/// The registry refused to be written when it was last tried, or its file is damaged.
+fn of_registry(plane: &Plane) -> impl Iterator<Item = v1::Finding> {
+    let finding = |code: &str, message: String, hint: &str| v1::Finding {
+        code: code.into(),
+        level: v1::HealthLevel::Manual.into(),
+        subject: "registry".into(),
+        message,
+        hint: hint.into(),
+        ..v1::Finding::default()
+    };
+    let unwritten = plane.registry.trouble().map(|why| {
+        let message = format!("the last change could not be written: {why}");
+        let hint = "look at the disk of the controller; what runs goes on, and nothing new is accepted";
+        finding("REGISTRY_NOT_WRITTEN", message, hint)
+    });
+    let damaged = plane.registry.damage().map(|why| {
+        let message = format!("the registry's file is damaged: {why}");
+        let hint = "it is still read and written; copy the file away, and look at the disk of the controller";
+        finding("REGISTRY_CORRUPT", message, hint)
+    });
+    unwritten.into_iter().chain(damaged)
 }
 
 /// Somebody came with this node's identity who is not the one that is linked, or not up to date.

@@ -199,18 +199,8 @@ fn damage_in_the_history_alone_is_found_beside_the_work() {
         store.commit(&changes, &[]).unwrap();
     }
     assert_eq!(store.checkpointer().unwrap().check(), Ok(()));
-    let page: i64 = {
-        let root = "SELECT rootpage FROM sqlite_master WHERE name = 'changes'";
-        store.connection.query_row(root, (), |row| row.get(0)).unwrap()
-    };
-    let size: i64 = store.connection.query_row("PRAGMA page_size", (), |row| row.get(0)).unwrap();
-    store.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(())).unwrap();
     drop(store);
-    let path = dir.path().join("registry.db");
-    let mut bytes = std::fs::read(&path).unwrap();
-    let begin = usize::try_from((page - 1) * size).unwrap();
-    bytes[begin..begin + 64].fill(0xff);
-    std::fs::write(&path, &bytes).unwrap();
+    damage_history(dir.path());
     let (store, loaded) = Store::open(dir.path(), installation()).unwrap();
     assert_eq!(loaded.fleet.session_count(), 200);
     assert!(store.checkpointer().unwrap().check().unwrap_err().contains("damaged"));

@@ -145,16 +145,18 @@ async fn assignments_that_are_too_long_for_one_message_come_in_several() {
         client.create_session(ask).await.unwrap();
     }
     let mut again = link(&running, identity, agent.cookie.clone()).await.unwrap();
-    let mut told = std::collections::BTreeSet::new();
-    loop {
+    let mut before = std::collections::BTreeSet::new();
+    let last = loop {
         let Down::Assignments(news) = again.next().await else { continue };
-        told.extend(news.upserts.iter().map(|one| one.session_id.clone()));
         if news.complete {
-            told.extend(news.others);
-            break;
+            break news;
         }
-    }
-    assert_eq!(told.len(), count);
+        before.extend(news.upserts.into_iter().map(|one| one.session_id));
+    };
+    assert!(!before.is_empty());
+    assert_eq!(before.len() + last.upserts.len(), count);
+    // Else the agent would take the earlier ones for unknown here.
+    assert_eq!(std::collections::BTreeSet::from_iter(last.others), before);
 }
 
 #[tokio::test]

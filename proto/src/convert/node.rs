@@ -51,10 +51,14 @@ pub fn facts(facts: &NodeFacts) -> v1::NodeFacts {
         labels: facts.labels.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         slots: facts.slots,
         capabilities: facts.capabilities.iter().map(ToString::to_string).collect(),
+        notes: facts.notes.iter().map(ToString::to_string).collect(),
     }
 }
 
 const LONGEST_FACT: usize = 255;
+/// Of an agent's notes; agents keep to it.
+pub const MOST_NOTES: usize = 16;
+pub const LONGEST_NOTE: usize = 1024;
 const MOST_CAPABILITIES: usize = 100;
 const MOST_SLOTS: u32 = 100_000;
 
@@ -76,6 +80,11 @@ pub fn facts_from(path: &str, wire: &v1::NodeFacts) -> Result<NodeFacts, Invalid
     if capabilities.len() > MOST_CAPABILITIES {
         invalid.add(format!("{path}.capabilities"), "has more than 100 entries");
     }
+    let notes: Vec<Box<str>> = wire.notes.iter().map(|note| note.as_str().into()).collect();
+    let is_odd = |note: &str| note.len() > LONGEST_NOTE || note.chars().any(char::is_control);
+    if notes.len() > MOST_NOTES || notes.iter().any(|note| is_odd(note)) {
+        invalid.add(format!("{path}.notes"), "are too many, too long or have a control character");
+    }
     if wire.slots > MOST_SLOTS {
         invalid.add(format!("{path}.slots"), "is more than 100000");
     }
@@ -90,6 +99,7 @@ pub fn facts_from(path: &str, wire: &v1::NodeFacts) -> Result<NodeFacts, Invalid
         labels,
         slots: wire.slots,
         capabilities,
+        notes,
     });
     invalid.or(facts)
 }

@@ -300,8 +300,8 @@ fn a_session() -> impl Strategy<Value = Session> {
 }
 
 fn facts() -> impl Strategy<Value = NodeFacts> {
-    (text(), text(), text(), labels(), 0..100_u32, texts()).prop_map(
-        |(machine, hostname, boot, labels, slots, capabilities)| NodeFacts {
+    (text(), text(), text(), labels(), 0..100_u32, texts(), texts()).prop_map(
+        |(machine, hostname, boot, labels, slots, capabilities, notes)| NodeFacts {
             machine,
             hostname,
             agent_version: "1".into(),
@@ -310,6 +310,7 @@ fn facts() -> impl Strategy<Value = NodeFacts> {
             labels,
             slots,
             capabilities,
+            notes,
         },
     )
 }

@@ -77,6 +77,7 @@ async fn create(plane: &Plane) {
         spec: Arc::new(spec::from_wire("spec", wire).unwrap()),
         secrets: Secrets::default(),
         start: true,
+        origin: None,
     };
     plane.wish(Wish::CreateSession(Box::new(new))).await.unwrap();
 }

@@ -11,7 +11,7 @@ use crate::command::{Observation, Report};
 use crate::fence::Against;
 use crate::node::Node;
 use crate::refused::Refused;
-use crate::session::{EndedRun, Grant, LiveRun, Placement, Queue, Session, State, Wanted};
+use crate::session::{Checkpoint, EndedRun, Grant, LiveRun, Placement, Queue, Session, State, Wanted};
 use crate::time::Timestamp;
 
 impl Draft<'_> {
@@ -78,6 +78,12 @@ fn observe(session: &mut Session, observation: &Observation, now: Timestamp) -> 
             Some(runs::ended(session, EndedRun { order, started, ended, outcome, usage }, now))
         }
         Observation::Checkpointed(checkpoint) => {
+            let is_same = |known: &Checkpoint| {
+                known.reference == checkpoint.reference && known.commit == checkpoint.commit
+            };
+            if session.checkpoint.as_ref().is_some_and(is_same) {
+                return None;
+            }
             session.checkpoint = Some(checkpoint.clone());
             Some(Kind::SessionCheckpointed)
         }
