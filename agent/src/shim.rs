@@ -12,6 +12,7 @@ pub mod record;
 mod socket;
 mod supervise;
 mod tree;
+mod usage;
 
 use std::ffi::OsString;
 use std::fs;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+#[path = "agent/bounds.rs"]
+mod bounds;
 #[path = "agent/ending.rs"]
 mod ending;
 #[path = "agent/extending.rs"]

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use super::{Key, Processes, StopError, told};
 use crate::cgroup::Cgroup;
 use crate::process::{self, Boot, ProcessId};
-use crate::shim::record::{Exit, RunDirectory, Used, VERSION, Verdict};
+use crate::shim::record::{Exit, RunDirectory, VERSION, Verdict};
 
 const TOLD: Duration = Duration::from_secs(5);
 const KILLED: Duration = Duration::from_secs(5);
@@ -34,7 +34,8 @@ impl Processes {
         if let Some(exit) = directory.exit().map_err(|error| StopError::Unseen(told(&error)))? {
             return Ok(Some(exit));
         }
-        let left = self.end(&self.traces(key, &directory)).await?;
+        let traces = self.traces(key, &directory);
+        let left = self.end(&traces).await?;
         let text = match left.as_slice() {
             [] => "its supervisor was gone, and nothing was left of it".to_owned(),
             pids => format!("its supervisor was gone; what it left was ended: {pids:?}"),
@@ -48,7 +49,8 @@ impl Processes {
             text: Some(text),
             started: directory.started().ok().flatten().map(|started| started.started),
             ended: self.0.clock.wall_millis(),
-            used: Used::default(),
+            // Whoever counted is gone; what the kernel counts for the group is not.
+            used: traces.cgroup.as_ref().map(|group| group.usage().into()).unwrap_or_default(),
             log_bytes: None,
             log_dropped: None,
         };

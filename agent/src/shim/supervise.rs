@@ -22,6 +22,7 @@ use super::pulse::Pulse;
 use super::record::{Exit, Lock, Run, RunDirectory, Used, VERSION, Verdict};
 use super::socket::Clients;
 use super::tree::Tree;
+use super::usage::Meter;
 use crate::cgroup::Cgroup;
 use crate::logs::Stream;
 use crate::logs::write::Writer;
@@ -43,6 +44,7 @@ pub(super) struct Watch {
     clock: Clock,
     ending: Ending,
     pulse: Pulse,
+    meter: Meter,
     command: Command,
     pipes: [Option<OwnedFd>; 2],
     buffer: Vec<u8>,
@@ -92,6 +94,7 @@ impl Watch {
         Ok(Self {
             ending: Ending::new(&run.limits, now),
             pulse: Pulse::new(run.heartbeat(), now),
+            meter: Meter::new(now),
             tree: Tree::new(cgroup, run.boot.clone()),
             timer: timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?,
             directory,
@@ -131,7 +134,9 @@ impl Watch {
         self.command.pid = i32::try_from(program.pid).ok().and_then(Pid::from_raw);
         self.command.started = Some(started);
         self.pipes = [Some(program.output), Some(program.error)];
-        self.ending = Ending::new(&self.run.limits, self.clock.boot());
+        let now = self.clock.boot();
+        self.ending = Ending::new(&self.run.limits, now);
+        self.meter = Meter::new(now);
     }
 
     /// The command could not be started: the run has ended.
@@ -182,6 +187,7 @@ impl Watch {
 
     fn act(&mut self) {
         let now = self.clock.boot();
+        self.meter.look(&self.tree, &self.clock, now);
         if self.ending.asks_for_signs(now) {
             for (sign, at) in self.pulse.look(&self.tree, &self.clock, now).into_iter().flatten() {
                 self.ending.saw(sign, at);
@@ -205,7 +211,7 @@ impl Watch {
                 }
             }
             Act::Announce => self.announce(),
-            Act::Tell => self.tree.tell(),
+            Act::Tell => self.meter.saw(self.tree.tell()),
             Act::Kill => self.tree.kill(),
         }
     }
@@ -261,7 +267,7 @@ impl Watch {
     }
 
     fn arm(&mut self) -> io::Result<()> {
-        let next = self.retry.or_else(|| self.ending.next());
+        let next = self.retry.or_else(|| self.ending.next().into_iter().chain([self.meter.next()]).min());
         if next != self.armed {
             let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
             let at = next.map_or(zero, |next| Timespec {
@@ -389,13 +395,6 @@ impl Watch {
 
     fn exit(&self) -> Exit {
         let Command { started, over, code, signal, text, .. } = &self.command;
-        let measured = self.tree.cgroup.as_ref().map(Cgroup::usage).unwrap_or_default();
-        let (time, peak) = sys::used_by_children().unzip();
-        let usage = drover_domain::outcome::Usage {
-            peak_memory_bytes: measured.peak_memory_bytes.or(peak),
-            cpu_time: measured.cpu_time.or(time),
-            peak_processes: measured.peak_processes,
-        };
         Exit {
             version: VERSION,
             verdict: Verdict::from(&self.ending.outcome(*code, *signal)),
@@ -404,7 +403,7 @@ impl Watch {
             text: text.clone().or_else(|| self.ending.was_fenced().then(|| FENCED.to_owned())),
             started: *started,
             ended: over.unwrap_or_else(|| self.clock.wall_millis()),
-            used: Used::from(usage),
+            used: Used::from(self.meter.usage(&self.tree, started.is_some())),
             log_bytes: Some(self.log.written()),
             log_dropped: Some(self.log.dropped()),
         }

@@ -27,12 +27,14 @@ impl Tree {
         Self { cgroup, own, boot }
     }
 
-    /// Tells everything to end; what is stopped is let go on, so that it can.
-    pub(super) fn tell(&self) {
-        for process in self.living() {
+    /// Tells everything to end; what is stopped is let go on, so that it can. Returns how many processes that were.
+    pub(super) fn tell(&self) -> usize {
+        let living = self.living();
+        for process in &living {
             process.signal(&self.boot, Signal::TERM);
             process.signal(&self.boot, Signal::CONT);
         }
+        living.len()
     }
 
     /// Kills everything. What might still give birth is stopped first.
@@ -66,6 +68,14 @@ impl Tree {
 
     pub(super) fn pids(&self) -> Vec<u32> {
         self.living().into_iter().map(|process| process.pid).collect()
+    }
+
+    /// How many processes there are; a control group has all of them and tells them at little cost.
+    pub(super) fn count(&self) -> usize {
+        match &self.cgroup {
+            Some(cgroup) => cgroup.pids().len(),
+            None => process::descendants(self.own).len(),
+        }
     }
 
     /// What all of it used of processors, ended or not.

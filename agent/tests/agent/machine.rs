@@ -57,6 +57,24 @@ impl Machine {
         self.processes = Processes::open(&self.places, Clock::system()).unwrap();
     }
 
+    /// As after a reboot: no process of any run is there, and the agent is told another boot.
+    pub(crate) async fn reboot(&mut self) {
+        for key in self.processes.all().unwrap() {
+            let supervisor = self.supervisor(key);
+            supervisor.signal(&boot(), Signal::KILL);
+            for process in self.processes_of(key) {
+                process.signal(&boot(), Signal::KILL);
+            }
+            eventually("its processes are gone", || {
+                supervisor.look(&boot()).is_absent() && self.processes_of(key).is_empty()
+            })
+            .await;
+        }
+        self.places.boot_id = self.path().join("boot_id");
+        fs::write(&self.places.boot_id, "another\n").unwrap();
+        self.restart_agent();
+    }
+
     pub(crate) fn job(&self, script: &str) -> Job {
         job(self.dir.path(), script)
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use drover_agent::process::{Boot, ProcessId};
+use drover_agent::process::{Boot, ProcessId, Stat};
 use drover_agent::runtime::{Processes, Seen};
 use drover_agent::shim::record::{Started, Supervisor, VERSION};
 use drover_daemon::clock::Clock;
@@ -134,7 +134,7 @@ async fn remains(machine: &Machine, boot: &Boot, command: Option<ProcessId>) {
     let mut run = directory.run().unwrap().unwrap();
     run.boot = boot.clone();
     directory.write(&run).unwrap();
-    let gone = ProcessId { boot: boot.clone(), pid: std::process::id(), start: 1 };
+    let gone = command.clone().unwrap_or(ProcessId { boot: boot.clone(), pid: std::process::id(), start: 1 });
     directory.write(&Supervisor { version: VERSION, process: gone, launched: 1, cgroup: true }).unwrap();
     if let Some(process) = command {
         directory.write(&Started { version: VERSION, process, started: 2 }).unwrap();
@@ -186,6 +186,59 @@ async fn after_a_reboot_a_run_is_interrupted_by_it_even_if_only_its_order_is_lef
     let exit = soon("the end", machine.processes.ended(key(1))).await;
     assert_eq!(outcome(&exit), Outcome::Interrupted(Cause::Reboot));
     assert!(real.look(&boot()).is_present());
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_run_that_a_reboot_took_along_is_interrupted_and_who_has_its_number_now_is_not_touched() {
+    let mut machine = Machine::new();
+    let mut innocent = Command::new("sleep").arg("600").spawn().unwrap();
+    let real = ProcessId::of(innocent.id(), &boot()).unwrap();
+    machine.start(key(1), "sleep 600").await;
+    machine.reboot().await;
+    // The same number, and even the same time since the boot.
+    let directory = machine.directory(key(1));
+    directory.write(&Started { version: VERSION, process: real.clone(), started: 2 }).unwrap();
+    let supervisor = directory.supervisor().unwrap().unwrap();
+    directory.write(&Supervisor { process: real.clone(), ..supervisor }).unwrap();
+    let exit = soon("the end", machine.processes.ended(key(1))).await;
+    assert_eq!(outcome(&exit), Outcome::Interrupted(Cause::Reboot));
+    assert!(exit.text.as_deref().unwrap().contains("nothing was left"), "{exit:?}");
+    assert!(innocent.try_wait().unwrap().is_none());
+    innocent.kill().unwrap();
+    innocent.wait().unwrap();
+}
+
+#[tokio::test]
+async fn who_has_the_number_of_a_silent_supervisor_is_not_let_go_on() {
+    let machine = Machine::new();
+    let mut innocent = Command::new("sleep").arg("600").spawn().unwrap();
+    let real = ProcessId::of(innocent.id(), &boot()).unwrap();
+    remains(&machine, &boot(), Some(ProcessId { start: real.start - 1, ..real.clone() })).await;
+    // Somebody holds the run and its socket and says nothing.
+    let lock = machine.directory(key(1)).lock().unwrap().unwrap();
+    let run = machine.directory(key(1)).run().unwrap().unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&run.socket).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    assert!(real.signal(&boot(), Signal::STOP).is_present());
+    let state = || Stat::of(real.pid).unwrap().state;
+    eventually("it is stopped", || state() == 'T').await;
+    let asked = async {
+        let mut calls = Vec::new();
+        // The second one comes after the first was given up and the supervisor was to be woken.
+        eventually("it is asked twice", || {
+            calls.extend(listener.accept().ok());
+            calls.len() == 2
+        })
+        .await;
+    };
+    tokio::select! {
+        stopped = machine.processes.stop(key(1), "me", Duration::ZERO) => panic!("{stopped:?}"),
+        () = asked => {}
+    }
+    assert_eq!(state(), 'T');
+    drop(lock);
     innocent.kill().unwrap();
     innocent.wait().unwrap();
 }
