@@ -185,6 +185,17 @@ fn unsafe_code_is_in_one_module() {
 }
 
 #[test]
+fn only_tests_are_built_with_places_to_die_at() {
+    let manifest = |name: &str| fs::read_to_string(root().join(name).join("Cargo.toml")).unwrap();
+    let asks = |name: &&str| manifest(name).contains("\"failpoints\"");
+    let askers: Vec<&str> = CRATES.iter().map(|(name, _)| *name).filter(asks).collect();
+    assert_eq!(askers, ["tests"], "a program that is given to people has none");
+    let usual = manifest("");
+    let usual = usual.lines().find(|line| line.starts_with("default-members")).unwrap();
+    assert!(usual.contains("\"agent\"") && !usual.contains("\"tests\""), "what cargo build leaves: {usual}");
+}
+
+#[test]
 fn tests_wait_for_something_and_none_is_left_out() {
     // Written so that this file is not found itself.
     let (ignore, sleep) = (["#[", "ignore"].concat(), ["sleep", "("].concat());

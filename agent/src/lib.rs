@@ -7,6 +7,7 @@ mod chance;
 pub mod config;
 pub mod converge;
 pub mod facts;
+mod failpoint;
 pub mod git;
 pub mod identity;
 pub mod ledger;

@@ -17,6 +17,7 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
 use crate::chance;
+use crate::failpoint::{self, Marks, Point};
 use crate::ledger::{self, Heading, Journal, Key, Mark, Record, Write};
 
 /// One effect on the machine. `C` is what a saga's steps tell each other; it is in the ledger with every mark.
@@ -208,6 +209,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync> Running<'_, C> {
                 self.closed(Ending::Left(&fault)).await
             }
             (Went::Failed(fault), OnFailure::Undo) => {
+                failpoint::reach(&self.saga.key, &fault.step, Point::BeforeTurn);
                 self.pending.push(Write::Turn {
                     key: self.saga.key.clone(),
                     fault: fault.clone(),
@@ -246,10 +248,13 @@ impl<C: Serialize + DeserializeOwned + Send + Sync> Running<'_, C> {
             return Ok(Went::Failed(fault));
         }
         self.mark(number, step, Mark::Intended)?;
+        failpoint::reach(&self.saga.key, step.name(), Point::BeforeIntent);
         self.commit().await?;
+        failpoint::reach(&self.saga.key, step.name(), Point::AfterIntent);
         if let Err(fault) = self.persist(step, Part::Make).await {
             return Ok(Went::Failed(fault));
         }
+        failpoint::reach(&self.saga.key, step.name(), Point::AfterMake);
         self.mark(number, step, Mark::Made)?;
         Ok(Went::Through)
     }
@@ -284,9 +289,11 @@ impl<C: Serialize + DeserializeOwned + Send + Sync> Running<'_, C> {
                 continue;
             }
             self.unless_parked().await?;
+            failpoint::reach(&self.saga.key, step.name(), Point::BeforeUndo);
             if let Err(fault) = self.persist(step.as_ref(), Part::Undo).await {
                 return self.stuck(because, &fault).await;
             }
+            failpoint::reach(&self.saga.key, step.name(), Point::AfterUndo);
             self.record.steps.remove(step.name());
             self.pending.push(Write::Undone { key: self.saga.key.clone(), step: step.name().into() });
             self.commit().await?;
@@ -335,7 +342,11 @@ impl<C: Serialize + DeserializeOwned + Send + Sync> Running<'_, C> {
     }
 
     async fn commit(&mut self) -> Result<(), Stopped> {
-        self.journal.commit(std::mem::take(&mut self.pending)).await.map_err(Stopped::Ledger)
+        let writes = std::mem::take(&mut self.pending);
+        let marks = Marks::of(&self.saga.key, &writes);
+        self.journal.commit(writes).await.map_err(Stopped::Ledger)?;
+        failpoint::committed(&self.saga.key, marks);
+        Ok(())
     }
 }
 
