@@ -20,8 +20,10 @@ pub(crate) enum Point {
     /// The commit that says that it was undone is done.
     #[cfg(feature = "failpoints")]
     AfterUnmark,
+    BeforeStop,
+    /// No process of the run is left, and nothing says so yet.
+    BeforeEnd,
     /// What ends the saga's record is committed.
-    #[cfg(feature = "failpoints")]
     AfterEnd,
 }
 
@@ -68,6 +70,8 @@ mod place {
                 Self::AfterUndo => "after-undo",
                 Self::AfterUnmark => "after-unmark",
                 Self::AfterEnd => "after-end",
+                Self::BeforeStop => "before-stop",
+                Self::BeforeEnd => "before-end",
             }
         }
     }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::observe;
 use super::session::{Pause, Tender};
+use crate::failpoint::{self, Point};
 use crate::ledger::{Heading, Mark, Record, Write};
 use crate::saga::removal::{self, Leaving};
 use crate::saga::run::{self, Launch};
@@ -140,6 +141,7 @@ impl Tender {
         self.checkpoint_before_stop(assignment).await;
         let runs = self.converge.means().home.runs.clone();
         let how = Stop { grace: assignment.grace(), by: assignment.halted_by() };
+        failpoint::reach(&self.key(run_saga(order)), "end", Point::BeforeStop);
         let stopped = tokio::select! {
             stopped = runs.stop(self.session, order, how) => stopped,
             // Maybe with another grace: then it is asked again, and goes on from where it is.
@@ -186,8 +188,12 @@ impl Tender {
     /// The end of a run, whoever ended it: no process of it is left.
     pub(super) async fn run_ended(&mut self, order: Order, ended: Ended) -> Result<(), crate::ledger::Error> {
         let mut writes = observe::ended(self.session, self.entry.local.clone(), order, &ended);
-        writes.push(Write::End(self.key(run_saga(order))));
-        self.commit(writes).await
+        let saga = self.key(run_saga(order));
+        writes.push(Write::End(saga.clone()));
+        failpoint::reach(&saga, "end", Point::BeforeEnd);
+        self.commit(writes).await?;
+        failpoint::reach(&saga, "end", Point::AfterEnd);
+        Ok(())
     }
 
     async fn remove_workspace(&mut self, assignment: &Arc<Assignment>, leave: Leave) -> Result<(), Pause> {
