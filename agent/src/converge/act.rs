@@ -346,6 +346,8 @@ impl Tender {
             Ok(_) => Ok(()),
             Err(Stopped::Failed(fault)) => {
                 tracing::warn!(session = %self.session, saga = %saga.key.saga, step = %fault.step, "{}", fault.text);
+                // What was taken back may have been put away.
+                means.home.delete_put_away(&means.tasks);
                 Ok(())
             }
             Err(Stopped::Parked) => Err(Pause::Parked),
