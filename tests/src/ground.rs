@@ -41,10 +41,7 @@ impl Ground {
 
     /// Every living process that was started from here, but for this one.
     pub fn processes(&self) -> Vec<u32> {
-        let own = std::process::id();
-        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        pids.filter(|pid| *pid != own && self.is_from_here(*pid)).collect()
+        processes_naming(self.path())
     }
 
     /// The control groups of the agents that live here; those that are there.
@@ -59,15 +56,6 @@ impl Ground {
         let states = below(self.path(), 3).into_iter();
         let known = states.filter_map(|state| Identity::load(&state).ok().flatten());
         known.map(|identity| identity.node.short().to_string()).collect()
-    }
-
-    fn is_from_here(&self, pid: u32) -> bool {
-        let here = self.path().as_os_str().as_encoded_bytes();
-        let names = |file: &str| {
-            let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-            text.windows(here.len()).any(|window| window == here)
-        };
-        names("cmdline") || names("environ")
     }
 
     fn end_processes(&self) {
@@ -109,6 +97,23 @@ impl Drop for Ground {
             let _ = fs::remove_dir(&usual);
         }
     }
+}
+
+/// Every living process, but for this one, that has the path in its arguments or environment.
+pub fn processes_naming(path: &Path) -> Vec<u32> {
+    let own = std::process::id();
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| *pid != own && names(*pid, path)).collect()
+}
+
+fn names(pid: u32, path: &Path) -> bool {
+    let path = path.as_os_str().as_encoded_bytes();
+    let is_in = |file: &str| {
+        let text = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        text.windows(path.len()).any(|window| window == path)
+    };
+    is_in("cmdline") || is_in("environ")
 }
 
 /// The directories down to this depth.

@@ -80,13 +80,19 @@ impl Installation {
     }
 
     pub fn start_agent(&mut self, number: usize, slots: u32) {
+        self.agents[number] = Some(self.agent(number, slots, &[]));
+    }
+
+    /// An agent that has joined once, with these settings in its environment.
+    pub fn agent(&self, number: usize, slots: u32, variables: &[(&str, &str)]) -> Program {
         let token = self.path(&format!("token-{number}")).display().to_string();
         let state = self.state_of(number).display().to_string();
         let mut command = self.command("drover-agent");
         command.args(["--controller", &self.address(), "--state-dir", &state]);
         command.args(["--join-token-file", &token, "--name", &format!("node-{number}")]);
         command.args(["--slots", &slots.to_string()]);
-        self.agents[number] = Some(Program::spawn(command, &self.path(&format!("agent-{number}.log"))));
+        command.envs(variables.iter().copied());
+        Program::spawn(command, &self.path(&format!("agent-{number}.log")))
     }
 
     /// SIGKILL.

@@ -132,6 +132,11 @@ impl Program {
         self.end_of_it()
     }
 
+    /// Whether it has ended by itself, or was killed.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// What it has said until now.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()

@@ -14,6 +14,7 @@ mod system {
     mod mistakes;
     mod strangers;
     mod surviving;
+    mod sweep;
     mod traces;
     mod two_agents;
     mod users;
