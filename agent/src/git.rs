@@ -3,6 +3,7 @@
 //! control runs as the session's user with a clean environment. Knows nothing of sessions' states.
 
 pub mod failure;
+mod holders;
 pub mod lock;
 pub mod mirror;
 pub mod read;

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, OFlags, flock};
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::failure::{Cause, Failure};
-use super::stale;
+use super::{holders, stale};
 
 /// The file's name in the common directory.
 pub const FILE: &str = "drover.lock";
@@ -52,6 +52,8 @@ pub struct Asker<'a> {
 #[derive(Debug)]
 pub struct Held {
     file: File,
+    /// The last holder, if it did not give the lock back in order.
+    died: Option<Record>,
     /// Locks of a killed git that could not be judged yet.
     unjudged: Option<Record>,
     _turn: OwnedMutexGuard<()>,
@@ -66,10 +68,21 @@ pub(super) struct Record {
     pub locks: Vec<String>,
 }
 
+impl Record {
+    /// Of the process that wrote it.
+    fn pid(&self) -> Option<u32> {
+        self.holder.strip_prefix("process ")?.split(' ').next()?.parse().ok()
+    }
+}
+
 const POLITE_AFTER: u32 = 8;
-/// A git that was killed a moment ago may still be seen: how often to look again, and when.
+/// A git that was killed a moment ago may still be seen: how often to look again, and when. A lock that is only too
+/// young is waited for longer.
 const SWEEPS: u32 = 10;
+const SWEEPS_OF_YOUNG: u32 = 50;
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+/// How long somebody waits before it is said for whom.
+const SAY_AFTER: Duration = Duration::from_secs(5);
 
 impl Locks {
     pub fn new(clock: Clock) -> Self {
@@ -83,10 +96,11 @@ impl Locks {
         asker: Asker<'_>,
         patience: Duration,
     ) -> Result<Held, Failure> {
-        let held = tokio::time::timeout(patience, self.wait(common, &asker)).await;
+        let path = common.join(FILE);
+        let wait = saying(common, &path, self.wait(common, &asker));
+        let held = tokio::time::timeout(patience, wait).await;
         held.unwrap_or_else(|_| {
-            let path = common.join(FILE);
-            let holder = read_record(&path).map(|record| record.holder);
+            let holder = holder_of(&path);
             Err(Failure::new(asker.operation, common, Cause::LockHeld { path, holder }))
         })
     }
@@ -110,14 +124,10 @@ impl Locks {
                 break locked.0;
             }
         };
-        let mut held = Held { file, unjudged: None, _turn: turn, _queue: queue };
-        let died = parse(&mut held.file);
-        for _ in 0..SWEEPS {
-            held.unjudged = died.as_ref().and_then(|died| self.sweep(common, died));
-            if held.unjudged.is_none() {
-                break;
-            }
-            tokio::time::sleep(SWEEP_PAUSE).await;
+        let mut held = Held { file, died: None, unjudged: None, _turn: turn, _queue: queue };
+        held.died = parse(&mut held.file);
+        if let Some(died) = &held.died {
+            held.unjudged = self.sweep(common, died).await;
         }
         self.record(common, asker, &mut held);
         Ok(held)
@@ -134,9 +144,38 @@ impl Locks {
     }
 
     /// Looks after a holder that died; what could not be judged is left to the next one.
-    fn sweep(&self, common: &Path, died: &Record) -> Option<Record> {
-        let locks = stale::sweep(common, died, self.clock.wall_millis());
-        (!locks.is_empty()).then(|| Record { locks, ..died.clone() })
+    async fn sweep(&self, common: &Path, died: &Record) -> Option<Record> {
+        for look in 1.. {
+            let left = stale::sweep(common, died, self.clock.wall_millis());
+            if left.names.is_empty() {
+                return None;
+            }
+            if look >= if left.is_young { SWEEPS_OF_YOUNG } else { SWEEPS } {
+                return Some(Record { locks: left.names, ..died.clone() });
+            }
+            tokio::time::sleep(SWEEP_PAUSE).await;
+        }
+        None
+    }
+
+    /// Looks after what the last holder of this lock, if it died, may have left in another directory than the lock's.
+    /// Names are as in [`Asker::locks`]; one with a slash at its end stands for every lock below it.
+    pub async fn look_after(&self, held: &Held, directory: &Path, names: &[&str]) {
+        if let Some(died) = &held.died {
+            self.clear(directory, names, died.since_millis).await;
+        }
+    }
+
+    /// The same of locks that none but the caller's own gits ever make, whoever died.
+    pub async fn look_after_own(&self, directory: &Path, names: &[&str]) {
+        self.clear(directory, names, 0).await;
+    }
+
+    async fn clear(&self, directory: &Path, names: &[&str], since_millis: i64) {
+        let locks = names.iter().map(|&name| name.to_owned()).collect();
+        let died = Record { since_millis, holder: String::new(), locks };
+        // What cannot be judged is in git's way, who says so.
+        let _ = self.sweep(directory, &died).await;
     }
 
     /// Writes down who holds the lock now. A record that cannot be written (a file of another user) costs only the
@@ -230,13 +269,40 @@ pub async fn alone_in(
             }
         }
     };
-    match tokio::time::timeout(patience, wait).await {
+    match tokio::time::timeout(patience, saying(directory, directory, wait)).await {
         Ok(result) => result.map(|()| file),
-        Err(_) => Err(Failure::new(
-            operation,
-            directory,
-            Cause::LockHeld { path: directory.to_owned(), holder: None },
-        )),
+        Err(_) => {
+            let (path, holder) = (directory.to_owned(), holders::of_kernel_lock(directory));
+            Err(Failure::new(operation, directory, Cause::LockHeld { path, holder }))
+        }
+    }
+}
+
+/// Says now and then who is waited for.
+async fn saying<T>(place: &Path, lock: &Path, wait: impl Future<Output = T>) -> T {
+    tokio::pin!(wait);
+    loop {
+        tokio::select! {
+            done = &mut wait => return done,
+            () = tokio::time::sleep(SAY_AFTER) => {
+                let holder = holder_of(lock).unwrap_or_else(|| "nobody that can be seen".into());
+                tracing::warn!(place = %place.display(), "waiting for a lock that is held by {holder}");
+            }
+        }
+    }
+}
+
+/// By its own record, or, if who wrote it is gone, as the kernel knows it: a git that goes on keeps the lock.
+fn holder_of(path: &Path) -> Option<String> {
+    let recorded = path.is_file().then(|| read_record(path)).flatten();
+    let is_alive = |record: &Record| record.pid().is_some_and(holders::is_alive);
+    match recorded {
+        Some(record) if is_alive(&record) => Some(record.holder),
+        Some(record) => match holders::of_kernel_lock(path) {
+            Some(living) => Some(format!("{living}, for {}, which is gone", record.holder)),
+            None => Some(record.holder),
+        },
+        None => holders::of_kernel_lock(path),
     }
 }
 
@@ -338,6 +404,46 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         other.acquire(dir.path(), asker(), Duration::from_secs(9)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_git_that_outlives_its_agent_is_named_as_the_one_who_holds_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let locks = Locks::default();
+        let mut held = locks.acquire(dir.path(), asker(), Duration::from_secs(9)).await.unwrap();
+        let mut gone = std::process::Command::new("true").spawn().unwrap();
+        gone.wait().unwrap();
+        let agent = format!("process {} (make the branch)", gone.id());
+        let record = Record { since_millis: 1, holder: agent.clone(), locks: vec![] };
+        write_record(&mut held.file, &record).unwrap();
+        let stdin = std::process::Stdio::from(held.file().try_clone().unwrap());
+        let mut git = std::process::Command::new("sleep").arg("60").stdin(stdin).spawn().unwrap();
+        drop(held);
+        let failure = locks.acquire(dir.path(), asker(), Duration::from_millis(50)).await.unwrap_err();
+        let who = format!("held by process {} (sleep), for {agent}, which is gone", git.id());
+        assert!(failure.to_string().contains(&who), "{failure}");
+        git.kill().unwrap();
+        git.wait().unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_process_that_is_alone_in_a_workspace_is_named_and_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let held = alone_in(&path, "try", Duration::from_secs(9)).await.unwrap();
+        let stdin = std::process::Stdio::from(held);
+        let mut other = std::process::Command::new("sleep").arg("60").stdin(stdin).spawn().unwrap();
+        let failure = alone_in(&path, "try", Duration::from_millis(50)).await.unwrap_err();
+        let who = format!("the lock {} is held by process {} (sleep)", path.display(), other.id());
+        assert!(failure.to_string().contains(&who), "{failure}");
+        let waiting = alone_in(&path, "try", Duration::from_secs(9));
+        let end = async {
+            tokio::task::yield_now().await;
+            other.kill().unwrap();
+            other.wait().unwrap();
+        };
+        let (alone, ()) = tokio::join!(waiting, end);
+        alone.unwrap();
     }
 
     #[tokio::test]
