@@ -8,8 +8,9 @@ use drover_daemon::telemetry::{self, Format, Telemetry};
 use drover_domain::labels::Labels;
 use drover_domain::name::Name;
 
-use crate::converge::Limits;
+use crate::converge;
 use crate::facts::Offer;
+use crate::git::limits::{Limits, Own};
 use crate::git::runner;
 use crate::pressure;
 use crate::process::Boot;
@@ -31,7 +32,7 @@ pub struct Config {
     pub git: runner::Settings,
     /// Names of ignored paths that can be made again, and are not saved on removal.
     pub regenerable: Vec<String>,
-    pub limits: Limits,
+    pub limits: converge::Limits,
     /// How long a shutdown may wait for the step in hand.
     pub patience: Duration,
     /// A program that serves the hidden `shim` command: it supervises runs.
@@ -137,10 +138,10 @@ impl Config {
 }
 
 /// Making a workspace is work for disk and processors; starting a run is little.
-fn usual_limits() -> Limits {
+fn usual_limits() -> converge::Limits {
     let cpus = usize::try_from(pressure::cpus()).unwrap_or(1);
     let checkpoint_every = Some(Duration::from_secs(600));
-    Limits { makes: (cpus * 2).max(4), starts: (cpus * 4).max(8), checkpoint_every }
+    converge::Limits { makes: (cpus * 2).max(4), starts: (cpus * 4).max(8), checkpoint_every }
 }
 
 fn usual_state() -> PathBuf {
@@ -185,10 +186,22 @@ fn labels(from: &mut Settings, flags: &[String]) -> Labels {
 
 fn git(from: &mut Settings) -> runner::Settings {
     let usual = runner::Settings::default();
+    let limits = Limits {
+        quick: from.get("git.timeout", None, duration).unwrap_or(usual.limits.quick),
+        long: from.get("git.long_timeout", None, duration).unwrap_or(usual.limits.long),
+        connect: from.get("git.connect_timeout", None, duration).unwrap_or(usual.limits.connect),
+    };
     runner::Settings {
         program: from.get("git.program", None, text).map_or(usual.program, PathBuf::from),
-        quick: from.get("git.timeout", None, duration).unwrap_or(usual.quick),
-        long: from.get("git.long_timeout", None, duration).unwrap_or(usual.long),
+        limits,
+        repositories: from.each("git.repository", |of| {
+            let limits = Limits {
+                quick: of.get("timeout", duration).unwrap_or(limits.quick),
+                long: of.get("long_timeout", duration).unwrap_or(limits.long),
+                connect: of.get("connect_timeout", duration).unwrap_or(limits.connect),
+            };
+            of.needed("match", text).map(|prefix| Own { prefix, limits })
+        }),
         grace: from.get("git.grace", None, duration).unwrap_or(usual.grace),
         clock: usual.clock,
     }
@@ -265,6 +278,30 @@ mod tests {
             "name = ",
             "git.timeout = ",
             "controller: is missing",
+        ] {
+            assert!(problems.contains(part), "{part} in {problems}");
+        }
+    }
+
+    #[test]
+    fn a_repository_may_have_limits_of_its_own_and_has_the_usual_ones_for_the_rest() {
+        let text = "controller = \"a:1\"\n[git]\ntimeout = \"5s\"\n\
+                    [[git.repository]]\nmatch = \"/srv/huge\"\nlong_timeout = \"1h\"\n\
+                    [[git.repository]]\nmatch = \"https://far.example.org/\"\nconnect_timeout = \"2m\"\n";
+        let git = load(text, &Flags::default()).unwrap().git;
+        let usual = Limits { quick: Duration::from_secs(5), ..Limits::default() };
+        assert_eq!(git.limits, usual);
+        let huge = Limits { long: Duration::from_secs(3600), ..usual };
+        let far = Limits { connect: Duration::from_secs(120), ..usual };
+        let own = |prefix: &str, limits| Own { prefix: prefix.into(), limits };
+        assert_eq!(git.repositories, [own("/srv/huge", huge), own("https://far.example.org/", far)]);
+
+        let text = "controller = \"a:1\"\n[[git.repository]]\nlong_timeout = \"5\"\nlength = 3\n";
+        let problems = load(text, &Flags::default()).unwrap_err().to_string();
+        for part in [
+            ":2: git.repository: 'match' is missing",
+            ":3: git.repository.long_timeout",
+            ":4: unknown key 'git.repository.length'",
         ] {
             assert!(problems.contains(part), "{part} in {problems}");
         }

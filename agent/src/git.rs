@@ -4,8 +4,10 @@
 
 pub mod failure;
 mod holders;
+pub mod limits;
 pub mod lock;
 pub mod mirror;
+mod patience;
 pub mod read;
 pub mod runner;
 mod stale;

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use drover_daemon::clock::Clock;
 use drover_domain::presence::Presence;
 use drover_domain::retry::Backoff;
 use drover_domain::session::{Fault, FaultCode, Progress};
@@ -110,6 +111,9 @@ pub struct Engine {
     /// Between attempts of a step that may succeed when tried again.
     pub backoff: Backoff,
     pub attempts: u32,
+    /// A step that has lasted so long is not tried again: it has waited for whatever was in its way.
+    pub patience: Duration,
+    pub clock: Clock,
     /// Cancelled: sagas stop before their next step.
     pub park: CancellationToken,
 }
@@ -117,7 +121,7 @@ pub struct Engine {
 impl Engine {
     pub fn new(park: CancellationToken) -> Self {
         let backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(5) };
-        Self { backoff, attempts: 4, park }
+        Self { backoff, attempts: 4, patience: Duration::from_secs(20), clock: Clock::system(), park }
     }
 
     /// Brings `saga` to its end from where it stands.
@@ -139,8 +143,11 @@ impl Engine {
     }
 
     /// Whether `fault`, met at this attempt, is worth another one; returns after the pause before it.
-    async fn again(&self, fault: &Fault, attempt: u32) -> bool {
-        if !fault.retryable || attempt + 1 >= self.attempts || self.park.is_cancelled() {
+    async fn again(&self, fault: &Fault, attempt: u32, began: Duration) -> bool {
+        let is_patient = self.clock.boot().saturating_sub(began) >= self.patience;
+        // Whoever speaks to a network has tried it more than once.
+        let was_tried = is_patient || fault.code == FaultCode::Network;
+        if !fault.retryable || was_tried || attempt + 1 >= self.attempts || self.park.is_cancelled() {
             return false;
         }
         tracing::info!(step = %fault.step, attempt, "trying again: {}", fault.text);
@@ -262,6 +269,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync> Running<'_, C> {
     /// Does this part of the step, again while it fails with what may pass. For a probe: whether it is there.
     async fn persist(&mut self, step: &dyn Step<C>, part: Part) -> Result<bool, Fault> {
         let facts = &mut self.facts;
+        let began = self.engine.clock.boot();
         let mut attempt = 0;
         loop {
             let result = match part {
@@ -275,7 +283,7 @@ impl<C: Serialize + DeserializeOwned + Send + Sync> Running<'_, C> {
                 },
             };
             match result {
-                Err(fault) if self.engine.again(&fault, attempt).await => attempt += 1,
+                Err(fault) if self.engine.again(&fault, attempt, began).await => attempt += 1,
                 done => return done,
             }
         }

@@ -1,7 +1,7 @@
 //! Settings: flag, then `DROVER_*` environment, then file, then default. Every problem is found in one go and said with
 //! its file and line; a key that nothing asked for is a problem too.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env::VarError;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -120,6 +120,42 @@ impl Settings {
         }
     }
 
+    /// Every table of an array of them, which only a file can have, read by `read`. It asks for each key.
+    pub fn each<T>(&mut self, key: &str, read: impl Fn(&mut Item<'_>) -> Option<T>) -> Vec<T> {
+        self.asked.insert(key.to_owned());
+        let tables = |value: &DeValue<'_>| {
+            let tables = value.as_array()?.iter().map(|table| {
+                let at = table.span().start;
+                let values = table.get_ref().as_table()?.iter();
+                let one = |(name, value): (&Spanned<_>, &Spanned<DeValue<'_>>)| {
+                    (
+                        AsRef::<str>::as_ref(name.get_ref()).to_owned(),
+                        (name.span().start, scalar(value.get_ref())),
+                    )
+                };
+                Some((at, values.map(one).collect::<BTreeMap<_, _>>()))
+            });
+            tables.collect::<Option<Vec<_>>>()
+        };
+        let found = self.in_file(key, tables);
+        match found {
+            None => Vec::new(),
+            Some((_, Some(tables))) => {
+                let one = |(at, values)| {
+                    let mut item = Item { settings: &mut *self, key, at, values };
+                    let one = read(&mut item);
+                    item.finish();
+                    one
+                };
+                tables.into_iter().filter_map(one).collect()
+            }
+            Some((line, None)) => {
+                self.note(self.place(line), format!("{key}: must be tables: [[{key}]]"));
+                Vec::new()
+            }
+        }
+    }
+
     /// A problem that is found only when a setting is looked at more closely, or together with others. `about` is its
     /// key, or that of a section; it is said with the place that it came from.
     pub fn problem(&mut self, about: &str, text: impl fmt::Display) {
@@ -207,6 +243,55 @@ impl Settings {
 
     fn place(&self, line: usize) -> String {
         format!("{}:{line}", self.path.display())
+    }
+}
+
+/// One table of an array.
+#[derive(Debug)]
+pub struct Item<'a> {
+    settings: &'a mut Settings,
+    key: &'a str,
+    /// Where it begins.
+    at: usize,
+    /// What nobody asked for yet, and where it stands. None: it is no single value.
+    values: BTreeMap<String, (usize, Option<String>)>,
+}
+
+impl Item<'_> {
+    pub fn get<T, E: fmt::Display>(&mut self, name: &str, parse: impl Fn(&str) -> Result<T, E>) -> Option<T> {
+        let (at, text) = self.values.remove(name)?;
+        let problem = match text {
+            Some(text) => match parse(&text) {
+                Ok(value) => return Some(value),
+                Err(error) => format!("{}.{name} = {text:?}: {error}", self.key),
+            },
+            None => format!("{}.{name}: must be a single value, not a list or table", self.key),
+        };
+        self.note(at, problem);
+        None
+    }
+
+    /// The same of what may not be missing.
+    pub fn needed<T, E: fmt::Display>(
+        &mut self,
+        name: &str,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        if !self.values.contains_key(name) {
+            self.note(self.at, format!("{}: '{name}' is missing", self.key));
+        }
+        self.get(name, parse)
+    }
+
+    fn finish(mut self) {
+        for (name, (at, _)) in std::mem::take(&mut self.values) {
+            self.note(at, format!("unknown key '{}.{name}'", self.key));
+        }
+    }
+
+    fn note(&mut self, at: usize, text: String) {
+        let place = self.settings.place(line_of(&self.settings.text, at));
+        self.settings.note(place, text);
     }
 }
 

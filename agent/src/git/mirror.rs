@@ -16,6 +16,9 @@ use super::runner::{Account, At, Call, Git, Length};
 
 const MAKE: &str = "make the copy of the repository";
 const FETCH: &str = "fetch the repository";
+/// What a fetch that was killed may leave locked in the copy.
+const LOCKED_BY_FETCH: [&str; 5] =
+    ["refs/remotes/", "refs/tags/", "packed-refs.lock", "shallow.lock", "config.lock"];
 
 /// Where the copies are: `<state>/repositories`.
 #[derive(Clone, Debug)]
@@ -43,6 +46,7 @@ impl Mirrors {
         fs::create_dir_all(&gate).map_err(|error| Failure::io(MAKE, &gate, &error))?;
         let asker = Asker { operation: FETCH, locks: &[] };
         let held = self.locks.acquire(&gate, asker, self.git.limit(Length::Long)).await?;
+        self.locks.look_after(&held, &path, &LOCKED_BY_FETCH).await;
         if path.is_dir() {
             self.update(&path, url, who, &held).await?;
         } else {
@@ -107,10 +111,13 @@ impl Mirrors {
         let call = |args: &[&str]| {
             Call::new(FETCH, At::Repository(path), args)
                 .by(who)
-                .long()
                 .holding(held.file())
                 .with("GIT_SSH_COMMAND", ssh.clone())
         };
+        let of_the_remote = |failure| said_of_the_remote(url, failure);
+        // A short word first: a remote that does not answer is known soon, whatever a fetch may take.
+        let ask = call(&["ls-remote", "--symref", "origin", "HEAD"]).connecting();
+        let answer = self.git.run(&ask).await.map_err(|failure| of_the_remote(unanswered(failure)))?;
         let fetch = [
             "fetch",
             "--quiet",
@@ -123,10 +130,7 @@ impl Mirrors {
             "origin",
             "+refs/heads/*:refs/remotes/origin/*",
         ];
-        let of_the_remote = |failure| said_of_the_remote(url, failure);
-        self.git.run(&call(&fetch)).await.map_err(of_the_remote)?;
-        let asked = self.git.run(&call(&["ls-remote", "--symref", "origin", "HEAD"])).await;
-        let answer = asked.map_err(of_the_remote)?;
+        self.git.run(&call(&fetch).long()).await.map_err(of_the_remote)?;
         let head = String::from_utf8_lossy(&answer).lines().find_map(remote_head);
         let Some(head) = head else { return Ok(()) };
         let reference = format!("refs/remotes/origin/{head}");
@@ -149,6 +153,17 @@ impl Mirrors {
         let configured = self.git.once(&asked).await.unwrap_or_default();
         let text = String::from_utf8_lossy(&configured).trim().to_owned();
         if text.is_empty() { "ssh -o BatchMode=yes".into() } else { text.into() }
+    }
+}
+
+/// A remote that says nothing is one that cannot be reached.
+fn unanswered(failure: Failure) -> Failure {
+    match *failure.cause {
+        Cause::TimedOut(limit) => {
+            let text = format!("no answer within {} s", limit.as_secs());
+            Failure { cause: Box::new(Cause::Network(text)), ..failure }
+        }
+        _ => failure,
     }
 }
 

@@ -9,7 +9,6 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
 use bytes::Bytes;
 use drover_daemon::clock::Clock;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -18,6 +17,8 @@ use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
 
 use super::failure::{Cause, Failure, classify};
+use super::limits::{Limits, Own, own};
+use super::patience::Patience;
 
 /// How git is run on this machine; cheap to clone.
 #[derive(Clone, Debug)]
@@ -26,10 +27,9 @@ pub struct Git(Arc<Settings>);
 #[derive(Clone, Debug)]
 pub struct Settings {
     pub program: PathBuf,
-    /// The limit of ordinary operations.
-    pub quick: Duration,
-    /// The limit of checkouts, fetches and saving work.
-    pub long: Duration,
+    pub limits: Limits,
+    /// Of the repositories that have their own.
+    pub repositories: Vec<Own>,
     /// Between SIGTERM and SIGKILL.
     pub grace: Duration,
     pub clock: Clock,
@@ -39,8 +39,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             program: "git".into(),
-            quick: Duration::from_secs(30),
-            long: Duration::from_secs(600),
+            limits: Limits::default(),
+            repositories: Vec::new(),
             grace: Duration::from_secs(5),
             clock: Clock::system(),
         }
@@ -71,6 +71,8 @@ pub enum At<'a> {
 pub enum Length {
     Quick,
     Long,
+    /// The first word with a remote.
+    Connect,
 }
 
 /// What the command reads.
@@ -112,6 +114,10 @@ impl<'a> Call<'a> {
 
     pub fn long(self) -> Self {
         Self { length: Length::Long, ..self }
+    }
+
+    pub fn connecting(self) -> Self {
+        Self { length: Length::Connect, ..self }
     }
 
     pub fn reading(self, bytes: &'a [u8]) -> Self {
@@ -185,37 +191,51 @@ impl Git {
         &self.0.clock
     }
 
+    /// Where no repository says otherwise.
     pub fn limit(&self, length: Length) -> Duration {
-        match length {
-            Length::Quick => self.0.quick,
-            Length::Long => self.0.long,
-        }
+        self.0.limits.of(length)
+    }
+
+    fn limit_of(&self, call: &Call<'_>) -> Duration {
+        let common = match call.at {
+            At::Repository(path) | At::Directory(path) => path,
+            At::Worktree { admin, .. } => admin.ancestors().nth(2).unwrap_or(admin),
+        };
+        own(&self.0.repositories, common).unwrap_or(self.0.limits).of(call.length)
     }
 
     /// Runs a command that may be repeated: again after a moment while a lock or the network is in the way, as long
     /// as the operation's time allows.
     pub async fn run(&self, call: &Call<'_>) -> Result<Vec<u8>, Failure> {
-        self.patiently(call.length, || self.once(call)).await
+        let mut patience = Patience::new(&self.0.clock, self.limit_of(call));
+        loop {
+            match self.once_within(call, patience.left()).await {
+                Err(failure) => patience.after(failure).await?,
+                done => return done,
+            }
+        }
     }
 
     /// The same for more than one command.
-    pub async fn patiently<T, F>(&self, length: Length, attempt: impl FnMut() -> F) -> Result<T, Failure>
+    pub async fn patiently<T, F>(&self, length: Length, mut attempt: impl FnMut() -> F) -> Result<T, Failure>
     where
         F: Future<Output = Result<T, Failure>>,
     {
-        let seed = self.0.clock.boot().subsec_nanos();
-        let pauses = ExponentialBuilder::new()
-            .with_jitter()
-            .with_jitter_seed(u64::from(seed) ^ (u64::from(std::process::id()) << 32))
-            .with_min_delay(Duration::from_millis(20))
-            .with_max_delay(Duration::from_secs(2))
-            .without_max_times()
-            .with_total_delay(Some(self.limit(length)));
-        attempt.retry(pauses).when(Failure::is_transient).await
+        let mut patience = Patience::new(&self.0.clock, self.limit(length));
+        loop {
+            match attempt().await {
+                Err(failure) => patience.after(failure).await?,
+                done => return done,
+            }
+        }
     }
 
     /// Runs a command once.
     pub async fn once(&self, call: &Call<'_>) -> Result<Vec<u8>, Failure> {
+        self.once_within(call, self.limit_of(call)).await
+    }
+
+    async fn once_within(&self, call: &Call<'_>, limit: Duration) -> Result<Vec<u8>, Failure> {
         let mut running = self.start(call, false)?;
         let work = async {
             let (_, answer, complaint) = tokio::join!(
@@ -225,10 +245,10 @@ impl Git {
             );
             (answer, complaint, running.child.wait().await)
         };
-        let ended = tokio::time::timeout(self.limit(call.length), work).await;
+        let ended = tokio::time::timeout(limit, work).await;
         let Ok((answer, complaint, status)) = ended else {
             running.stop(self.0.grace).await;
-            return Err(self.failure(call, Cause::TimedOut(self.limit(call.length))));
+            return Err(self.failure(call, Cause::TimedOut(limit)));
         };
         running.is_over = true;
         let status = status.map_err(|error| Failure::io(call.operation, call.place(), &error))?;
@@ -246,6 +266,7 @@ impl Git {
     /// Runs a command whose answer is handed on in pieces as it comes. Ends early, without error, if nobody listens.
     pub async fn stream(&self, call: &Call<'_>, out: &mpsc::Sender<Bytes>) -> Result<(), Failure> {
         let mut running = self.start(call, false)?;
+        let limit = self.limit_of(call);
         let (stdout, stderr) = (running.child.stdout.take(), running.child.stderr.take());
         let work = async {
             let (heard, complaint) =
@@ -253,7 +274,7 @@ impl Git {
             (heard, complaint, running.child.wait().await)
         };
         let ended = tokio::select! {
-            ended = tokio::time::timeout(self.limit(Length::Long), work) => Some(ended),
+            ended = tokio::time::timeout(limit, work) => Some(ended),
             () = out.closed() => None,
         };
         match ended {
@@ -263,7 +284,7 @@ impl Git {
             }
             Some(Err(_)) => {
                 running.stop(self.0.grace).await;
-                Err(self.failure(call, Cause::TimedOut(self.limit(Length::Long))))
+                Err(self.failure(call, Cause::TimedOut(limit)))
             }
             Some(Ok((_, complaint, status))) => {
                 running.is_over = true;
@@ -283,9 +304,10 @@ impl Git {
                 tokio::join!(feed_from(stdin, source), read_up_to(stderr, LONGEST_COMPLAINT));
             (complaint, running.child.wait().await)
         };
-        let Ok((complaint, status)) = tokio::time::timeout(self.limit(call.length), work).await else {
+        let limit = self.limit_of(call);
+        let Ok((complaint, status)) = tokio::time::timeout(limit, work).await else {
             running.stop(self.0.grace).await;
-            return Err(self.failure(call, Cause::TimedOut(self.limit(call.length))));
+            return Err(self.failure(call, Cause::TimedOut(limit)));
         };
         running.is_over = true;
         let status = status.map_err(|error| Failure::io(call.operation, call.place(), &error))?;
@@ -294,6 +316,11 @@ impl Git {
     }
 
     fn failure(&self, call: &Call<'_>, cause: Cause) -> Failure {
+        let cause = match cause {
+            // git may name it as seen from where it works.
+            Cause::LockHeld { path, holder } => Cause::LockHeld { path: call.place().join(path), holder },
+            cause => cause,
+        };
         Failure::new(call.operation, call.place(), cause)
     }
 
@@ -458,7 +485,8 @@ mod tests {
         std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let short = Duration::from_millis(600);
-        Git::new(Settings { program, quick: short, grace: Duration::from_millis(200), ..Settings::default() })
+        let limits = Limits { quick: short, ..Limits::default() };
+        Git::new(Settings { program, limits, grace: Duration::from_millis(200), ..Settings::default() })
     }
 
     fn call(dir: &Path) -> Call<'_> {
