@@ -72,6 +72,9 @@ impl Workspaces {
             // The few objects of each of many do not deserve one.
             Part::Checkpoint => "fastimport.unpackLimit=50",
         };
+        // One that was killed may have left its reference locked; nobody else saves there.
+        let (trash, wip) = (site.trash_prefix(), site.wip_prefix());
+        self.locks.look_after_own(&site.common, &[&trash, &wip]).await;
         let settings = [
             pack,
             "core.fsync=all",
