@@ -8,6 +8,8 @@ mod bounds;
 mod ending;
 #[path = "agent/extending.rs"]
 mod extending;
+#[path = "agent/killed_git.rs"]
+mod killed_git;
 #[path = "agent/logs.rs"]
 mod logs;
 #[path = "agent/machine.rs"]
