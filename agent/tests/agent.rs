@@ -8,6 +8,8 @@ mod bounds;
 mod ending;
 #[path = "agent/extending.rs"]
 mod extending;
+#[path = "agent/failing_git.rs"]
+mod failing_git;
 #[path = "agent/killed_git.rs"]
 mod killed_git;
 #[path = "agent/logs.rs"]

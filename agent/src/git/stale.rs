@@ -81,16 +81,29 @@ pub(super) fn sweep(common: &Path, died: &Record, now_millis: i64) -> Left {
     unjudged
 }
 
-/// Removes the empty directories that git makes for a reference before it locks it. It makes them again if they go
-/// while another one needs them.
+/// Removes what else git makes of a reference before it is there: empty directories, which it makes again if another one
+/// needs them, and the first line of its log.
 fn tidy(common: &Path, died: &Record) {
+    let packed = fs::read_to_string(common.join("packed-refs")).unwrap_or_default();
     for name in died.locks.iter().filter(|name| is_below(name) && name.starts_with("refs/")) {
+        let Some(reference) = name.strip_suffix(".lock") else { continue };
+        let is_packed = packed.lines().any(|line| line.split(' ').nth(1) == Some(reference));
+        let log = Path::new("logs").join(reference);
+        if !is_packed && matches!(common.join(reference).try_exists(), Ok(false)) {
+            // A directory is the log of others.
+            let _ = fs::remove_file(common.join(&log));
+        }
         // `refs/heads` and its like stay.
-        let parents = Path::new(name).ancestors().skip(1).filter(|parent| parent.components().count() > 2);
-        for parent in parents {
-            if fs::remove_dir(common.join(parent)).is_err_and(|error| error.kind() != ErrorKind::NotFound) {
-                break;
-            }
+        remove_empty(common, Path::new(reference), 2);
+        remove_empty(common, &log, 3);
+    }
+}
+
+/// Removes the directories above `path` that are empty, but for those of so many parts.
+fn remove_empty(common: &Path, path: &Path, kept: usize) {
+    for parent in path.ancestors().skip(1).filter(|parent| parent.components().count() > kept) {
+        if fs::remove_dir(common.join(parent)).is_err_and(|error| error.kind() != ErrorKind::NotFound) {
+            return;
         }
     }
 }
@@ -202,13 +215,26 @@ mod tests {
     }
 
     #[test]
-    fn directories_that_were_made_for_a_reference_go_if_they_are_empty() {
+    fn what_was_made_for_a_reference_that_is_not_there_goes() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["refs/heads/drover/a", "refs/drover/base", "refs/drover/trash"] {
             fs::create_dir_all(dir.path().join(name)).unwrap();
         }
         fs::write(dir.path().join("refs/drover/trash/kept"), "").unwrap();
+        for name in ["s", "there", "packed"] {
+            fs::create_dir_all(dir.path().join("logs/refs/heads/drover/a")).unwrap();
+            fs::write(dir.path().join("logs/refs/heads/drover/a").join(name), "").unwrap();
+        }
         sweep(dir.path(), &record(&["refs/heads/drover/a/s.lock", "refs/drover/base/s.lock"], 0), LATER);
+        let log = |name: &str| dir.path().join("logs/refs/heads/drover/a").join(name);
+        assert!(!log("s").exists() && log("there").exists(), "nobody else's log goes");
+        fs::write(dir.path().join("packed-refs"), "# x\n1234 refs/heads/drover/a/packed\n").unwrap();
+        fs::create_dir_all(dir.path().join("refs/heads/drover/a")).unwrap();
+        fs::write(dir.path().join("refs/heads/drover/a/there"), "1234").unwrap();
+        let names = ["refs/heads/drover/a/there.lock", "refs/heads/drover/a/packed.lock"];
+        sweep(dir.path(), &record(&names, 0), LATER);
+        assert!(log("there").exists() && log("packed").exists(), "what is there has its log");
+        fs::remove_dir_all(dir.path().join("refs/heads/drover")).unwrap();
         assert!(dir.path().join("refs/heads").exists() && !dir.path().join("refs/heads/drover").exists());
         assert!(
             dir.path().join("refs/drover/trash").exists() && !dir.path().join("refs/drover/base").exists()
