@@ -2,6 +2,7 @@
 //! What the commands do is in `commands`; nothing here touches the world.
 
 mod admin;
+mod saved;
 mod session;
 pub mod values;
 
@@ -10,9 +11,10 @@ pub use admin::{
     NodeRemoval, TokenCommand, TokenCreate, TokenName,
 };
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+pub use saved::{CheckpointArgs, TrashCommand, TrashLs, TrashName, TrashPurge, TrashRestore};
 pub use session::{
-    ChangeArgs, DiffArgs, GetArgs, HoldArgs, LogsArgs, PsArgs, ReleaseArgs, RmArgs, RunArgs, StartArgs,
-    StopArgs, WaitArgs, WatchArgs,
+    ChangeArgs, DiffArgs, ExtendArgs, GetArgs, HoldArgs, LogsArgs, PsArgs, ReleaseArgs, ResetArgs, RmArgs,
+    RunArgs, StartArgs, StopArgs, WaitArgs, WatchArgs, WhyArgs,
 };
 use values::Format;
 
@@ -20,15 +22,13 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The command of the contract that are to come, with a word on each. They answer that they are not built yet.
-const PLANNED: [(&str, &str); 22] = [
+const PLANNED: [(&str, &str); 17] = [
     ("attach", "Join a session's terminal"),
     ("backup", "Copies of the registry"),
     ("batch", "Create many sessions from a file"),
-    ("checkpoint", "Save a workspace without touching it"),
     ("cleanup", "Find and remove what no session owns"),
     ("debug", "Log more for a while"),
     ("exec", "Run another command in a session's workspace"),
-    ("extend", "Move a run's deadline"),
     ("hook", "Webhooks"),
     ("plan", "Show and apply plans"),
     ("preflight", "What would keep a session from running"),
@@ -36,13 +36,10 @@ const PLANNED: [(&str, &str); 22] = [
     ("pull", "Fetch a session's work into this repository"),
     ("push", "Push a session's work to its remote"),
     ("repair", "Put right what is recorded wrongly"),
-    ("reset", "Back to ready, or to a rebuilt workspace"),
     ("safe-mode", "Refuse new work, or take it again"),
     ("send", "Type into a session"),
     ("token", "Tokens of people and scripts"),
     ("top", "What uses the machines"),
-    ("trash", "Work that was saved"),
-    ("why", "Why a session is as it is"),
 ];
 
 const TEMPLATE: &str = "\
@@ -57,14 +54,21 @@ Sessions:
   run         Create a session and run a command in it
   ps          List sessions
   get         Show one session
+  why         Why a session is as it is, and what comes next
   watch       Follow sessions as they change
   logs        Show what a run wrote
   diff        Show what changed in a session's workspace
   start       Run a session's command again
   stop        Stop a session's run; its workspace stays
+  extend      Give a run more time
   hold        Keep a session from being started
   release     End a hold
+  reset       Stop a session and begin anew, in the same workspace or in a new one
   rm          Save a session's work and remove it
+
+Saved work:
+  checkpoint  Save a workspace while it is in use
+  trash       What removed and reset sessions left: list, restore, purge
 
 Machines:
   node        See nodes, let them join, take them out of service
@@ -98,7 +102,9 @@ Examples:
   droverctl run --repo . --name fix --detach -- make  do not wait for the end
   droverctl logs fix -f                               follow what it writes
   droverctl diff fix --stat                           what it changed
+  droverctl why fix                                   why it is as it is, and what comes next
   droverctl rm fix                                    save what is not committed, and remove it
+  droverctl trash restore fix                         bring it back
 
 A session is named by its name, by project/name, or by the beginning of its id.
 Options can be given by the environment too: DROVER_CONTEXT, DROVER_PROJECT, DROVER_TOKEN …
@@ -106,8 +112,8 @@ Options can be given by the environment too: DROVER_CONTEXT, DROVER_PROJECT, DRO
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict or precondition, 5 unavailable, \
 6 not allowed, 7 timed out waiting, 130 interrupted.
 
-Not built yet: attach, backup, batch, checkpoint, cleanup, debug, exec, extend, hook, plan, preflight, \
-project, pull, push, repair, reset, safe-mode, send, token, top, trash, why, node drain, node preflight.";
+Not built yet: attach, backup, batch, cleanup, debug, exec, hook, plan, preflight, project, pull, push, \
+repair, safe-mode, send, token, top, node drain, node preflight.";
 
 /// Many coding agents at work in many worktrees, on many machines.
 #[derive(Debug, Parser)]
@@ -171,6 +177,8 @@ pub enum Command {
     Ps(PsArgs),
     /// Show one session
     Get(GetArgs),
+    /// Why a session is as it is, and what comes next
+    Why(WhyArgs),
     /// Follow sessions as they change
     Watch(WatchArgs),
     /// Show what a run wrote
@@ -181,12 +189,21 @@ pub enum Command {
     Start(StartArgs),
     /// Stop a session's run; its workspace stays
     Stop(StopArgs),
+    /// Give a run more time: move its deadline
+    Extend(ExtendArgs),
     /// Keep a session from being started
     Hold(HoldArgs),
     /// End a hold
     Release(ReleaseArgs),
+    /// Stop a session and begin anew, in the same workspace or in a new one
+    Reset(ResetArgs),
     /// Stop a session, save its work and remove it
     Rm(RmArgs),
+    /// Save a workspace while it is in use
+    Checkpoint(CheckpointArgs),
+    /// What removed and reset sessions left: list, restore, purge
+    #[command(subcommand)]
+    Trash(TrashCommand),
     /// See nodes, let them join, take them out of service
     #[command(subcommand)]
     Node(NodeCommand),

@@ -39,6 +39,9 @@ pub type Answer<T> = Result<Response<T>, Status>;
 /// How long an answer that is not a stream may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// The same if a node has to read or write many files first.
+pub const NODE_WORK: Duration = Duration::from_secs(600);
+
 /// Between the attempts of one call.
 const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), longest: Duration::from_secs(2) };
 const ATTEMPTS: u32 = 6;
@@ -108,7 +111,22 @@ impl Client {
         F: Fn(Api, Request<Q>) -> Fut,
         Fut: Future<Output = Answer<A>>,
     {
-        self.attempts(request, Some(DEADLINE), call).await
+        self.call_within(DEADLINE, request, call).await
+    }
+
+    /// The same with another deadline.
+    pub async fn call_within<Q, A, F, Fut>(
+        &self,
+        deadline: Duration,
+        request: Q,
+        call: F,
+    ) -> Result<A, Failure>
+    where
+        Q: Clone,
+        F: Fn(Api, Request<Q>) -> Fut,
+        Fut: Future<Output = Answer<A>>,
+    {
+        self.attempts(request, Some(deadline), call).await
     }
 
     /// The beginning of a stream of answers; the stream itself has no deadline.

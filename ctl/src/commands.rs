@@ -1,12 +1,15 @@
 //! One file per command: each reads its arguments, asks the API, and prints. What they share is the invocation: the
 //! global options, the output, the clock.
 
+mod checkpoint;
 mod completion;
+mod consent;
 mod context;
 #[cfg(feature = "dev")]
 pub mod dev;
 mod diff;
 mod events;
+mod extend;
 mod get;
 mod health;
 mod hold;
@@ -14,12 +17,15 @@ mod logs;
 mod node;
 mod ps;
 mod release;
+mod reset;
 mod rm;
 mod run;
 mod start;
 mod stop;
+mod trash;
 mod watch;
 mod whoami;
+mod why;
 
 use drover_daemon::clock::Clock;
 use tokio::signal::ctrl_c;
@@ -87,14 +93,19 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<u8, Failu
         Command::Run(args) => run::run(invocation, *args).await,
         Command::Ps(args) => ps::ps(invocation, args).await,
         Command::Get(args) => get::get(invocation, args).await,
+        Command::Why(args) => why::why(invocation, args).await,
         Command::Watch(args) => watch::watch(invocation, args).await,
         Command::Logs(args) => logs::logs(invocation, args).await,
         Command::Diff(args) => diff::diff(invocation, args).await,
         Command::Start(args) => start::start(invocation, args).await,
         Command::Stop(args) => stop::stop(invocation, args).await,
+        Command::Extend(args) => extend::extend(invocation, args).await,
         Command::Hold(args) => hold::hold(invocation, args).await,
         Command::Release(args) => release::release(invocation, args).await,
+        Command::Reset(args) => reset::reset(invocation, args).await,
         Command::Rm(args) => rm::rm(invocation, args).await,
+        Command::Checkpoint(args) => checkpoint::checkpoint(invocation, args).await,
+        Command::Trash(command) => trash::trash(invocation, command).await,
         Command::Node(command) => node::node(invocation, command).await,
         Command::Health(args) => health::health(invocation, args).await,
         Command::Events(args) => events::events(invocation, args).await,
@@ -112,14 +123,19 @@ pub fn name(command: &Command) -> &'static str {
         Command::Run(_) => "run",
         Command::Ps(_) => "ps",
         Command::Get(_) => "get",
+        Command::Why(_) => "why",
         Command::Watch(_) => "watch",
         Command::Logs(_) => "logs",
         Command::Diff(_) => "diff",
         Command::Start(_) => "start",
         Command::Stop(_) => "stop",
+        Command::Extend(_) => "extend",
         Command::Hold(_) => "hold",
         Command::Release(_) => "release",
+        Command::Reset(_) => "reset",
         Command::Rm(_) => "rm",
+        Command::Checkpoint(_) => "checkpoint",
+        Command::Trash(_) => "trash",
         Command::Node(_) => "node",
         Command::Health(_) => "health",
         Command::Events(_) => "events",

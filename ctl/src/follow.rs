@@ -20,6 +20,8 @@ pub enum Goal {
     Started,
     /// Nothing of it runs.
     Stopped,
+    /// Its workspace is there, and nothing of it runs.
+    Ready,
     /// It is gone.
     Removed,
 }
@@ -90,7 +92,7 @@ pub async fn until(
 fn forgotten(session: Session, goal: Goal) -> Result<Session, Failure> {
     match goal {
         Goal::Removed => Ok(session),
-        Goal::Started | Goal::Stopped => {
+        Goal::Started | Goal::Stopped | Goal::Ready => {
             Err(Failure::new(Exit::Conflict, format!("session '{}' was removed meanwhile", title(&session))))
         }
     }
@@ -101,17 +103,17 @@ fn verdict(session: &Session, goal: Goal) -> Verdict {
     let is_resting = session.wanted() == SessionWanted::Ready;
     match (goal, session.state()) {
         (Goal::Removed, S::Cleaned) => Verdict::Reached,
-        (Goal::Started | Goal::Stopped, S::Cleaning | S::Cleaned) => {
+        (Goal::Started | Goal::Stopped | Goal::Ready, S::Cleaning | S::Cleaned) => {
             let text = format!("session '{}' is being removed", title(session));
             Verdict::Never(Failure::new(Exit::Conflict, text))
         }
         (_, S::Error) => Verdict::Never(faulted(session)),
         (Goal::Started, S::Running) => Verdict::Reached,
-        (Goal::Started | Goal::Stopped, S::Ready) if is_resting => Verdict::Reached,
+        (Goal::Started | Goal::Stopped | Goal::Ready, S::Ready) if is_resting => Verdict::Reached,
         (Goal::Stopped, S::Queued | S::Creating) if is_resting && session.current_run.is_none() => {
             Verdict::Reached
         }
-        (Goal::Stopped, _) if session.wanted() == SessionWanted::Running => {
+        (Goal::Stopped | Goal::Ready, _) if session.wanted() == SessionWanted::Running => {
             let text = format!("session '{}' was started again meanwhile", title(session));
             Verdict::Never(Failure::new(Exit::Conflict, text))
         }
@@ -178,6 +180,13 @@ mod tests {
             (Goal::Stopped, S::Queued, W::Ready, "reached"),
             (Goal::Stopped, S::Running, W::Running, "never"),
             (Goal::Stopped, S::Cleaned, W::Cleaned, "never"),
+            (Goal::Ready, S::Queued, W::Ready, "not yet"),
+            (Goal::Ready, S::Creating, W::Ready, "not yet"),
+            (Goal::Ready, S::Ready, W::Ready, "reached"),
+            (Goal::Ready, S::Orphaned, W::Ready, "not yet"),
+            (Goal::Ready, S::Ready, W::Running, "never"),
+            (Goal::Ready, S::Error, W::Ready, "never"),
+            (Goal::Ready, S::Cleaning, W::Cleaned, "never"),
             (Goal::Removed, S::Cleaning, W::Cleaned, "not yet"),
             (Goal::Removed, S::Cleaned, W::Cleaned, "reached"),
             (Goal::Removed, S::Error, W::Cleaned, "never"),

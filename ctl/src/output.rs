@@ -3,11 +3,14 @@
 
 pub mod message;
 pub mod nodes;
+pub mod runs;
 pub mod sanitise;
+pub mod saved;
 pub mod sessions;
 pub mod table;
 pub mod times;
 pub mod whole;
+pub mod why;
 
 use std::io::{self, IsTerminal, Write};
 

@@ -9,5 +9,11 @@
 mod dev;
 #[path = "cli/offline.rs"]
 mod offline;
+#[path = "cli/saved.rs"]
+mod saved;
+#[path = "cli/server.rs"]
+mod server;
+#[path = "cli/steering.rs"]
+mod steering;
 #[path = "cli/world.rs"]
 mod world;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 
-use super::values::{self, Conflict, Loss, Pair, Restart, Runtime, Since, Workspace};
+use super::values::{self, Conflict, Loss, Pair, Restart, Resume, Runtime, Since, Words, Workspace};
+use drover_proto::v1::LifeSigns;
 
 /// What every changing command takes.
 #[derive(Clone, Debug, Default, Args)]
@@ -35,6 +36,15 @@ Examples:
   droverctl run --repo . -- make test
   droverctl run --repo . --name fix-login --timeout 30m --env-file secrets.env -- my-agent 'fix it'
   droverctl run --repo https://example.org/app.git --base main --detach -- make
+  droverctl run --repo . --timeout 1h --extend-signs touch,output --max-extension 3h -- my-agent 'fix it'
+  droverctl run --repo . --resume-command \"my-agent --continue 'fix it'\" -- my-agent 'fix it'
+
+Signs of life: touch, it touched the file named by DROVER_HEARTBEAT; output, it wrote something; cpu, its \
+processes used the processor.
+
+A run that a reboot took along is resumed: DROVER_RESUMED=1 is in its environment, and if there is a \
+--resume-command, that runs instead of CMD. It is one argument, split into words as a shell does it; \
+nothing in it is expanded.
 
 Without --detach the output is shown and the exit code is the command's: 128+n if signal n ended it, \
 124 if it ran out of time, 125 if Drover could not do its own work. Ctrl-C asks whether to detach or to \
@@ -69,9 +79,21 @@ pub struct RunArgs {
     /// How long the run may take: 30s, 10m, 1h30m
     #[arg(long, value_name = "D", value_parser = values::duration)]
     pub timeout: Option<Duration>,
-    /// How long the run may be without output
+    /// How often a run's deadline may be moved [default: 10]
+    #[arg(long, value_name = "N")]
+    pub max_extensions: Option<u32>,
+    /// How far a run's deadline may be moved in all [default: as far as the number allows]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub max_extension: Option<Duration>,
+    /// What moves a run's deadline by itself: touch, output, cpu, joined by commas; '' for nothing [default: touch]
+    #[arg(long, value_name = "SIGNS", value_parser = values::signs)]
+    pub extend_signs: Option<LifeSigns>,
+    /// How long the run may be without a sign of life
     #[arg(long, value_name = "D", value_parser = values::duration)]
     pub idle_timeout: Option<Duration>,
+    /// What counts as one: touch, output, cpu, joined by commas [default: all of them]
+    #[arg(long, value_name = "SIGNS", value_parser = values::signs)]
+    pub idle_signs: Option<LifeSigns>,
     /// How long the run has to end by itself once it is stopped
     #[arg(long, value_name = "D", value_parser = values::duration)]
     pub stop_grace: Option<Duration>,
@@ -105,6 +127,12 @@ pub struct RunArgs {
     /// Whether a run that failed is started again: never, on-failure or on-failure:N (3 times, or N)
     #[arg(long, value_name = "CHOICE", value_parser = values::restart)]
     pub restart: Option<Restart>,
+    /// Whether a run that a reboot took along is started again: auto or never [default: auto]
+    #[arg(long, value_name = "CHOICE", hide_possible_values = true)]
+    pub resume: Option<Resume>,
+    /// What to run then instead of CMD: one argument, quoted as for a shell
+    #[arg(long, value_name = "'CMD…'", value_parser = values::words)]
+    pub resume_command: Option<Words>,
     /// The user that it runs as [default: the agent's]
     #[arg(long, value_name = "USER")]
     pub run_as: Option<String>,
@@ -195,10 +223,14 @@ pub struct DiffArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  droverctl start fix            its command again, in the workspace as it is
+  droverctl start fix --resume   its resume command, if it has one; DROVER_RESUMED=1 tells the program")]
 pub struct StartArgs {
     /// The session
     pub session: String,
-    /// With its resume command (not built yet)
+    /// Go on with what an earlier run began: with the session's resume command, if it has one
     #[arg(long, action = ArgAction::SetTrue)]
     pub resume: bool,
     /// Check everything, and change nothing
@@ -224,6 +256,65 @@ pub struct StopArgs {
     pub change: ChangeArgs,
     #[command(flatten)]
     pub wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  droverctl extend fix 30m
+  droverctl extend fix 2h -o json | jq -r .currentRun.deadline
+
+How often and how far a deadline can be moved is the session's own: `run` has --max-extensions and \
+--max-extension. What was moved by the run's own signs of life counts too.")]
+pub struct ExtendArgs {
+    /// The session
+    pub session: String,
+    /// By how much its run's deadline is moved: 30m, 1h30m
+    #[arg(value_name = "D", value_parser = values::duration)]
+    pub by: Duration,
+    /// Check everything, and change nothing
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub change: ChangeArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  droverctl reset fix                  stop it, and forget holds, faults and failures; its files stay
+  droverctl reset fix --hard --dry-run  what would be saved and removed
+  droverctl reset fix --hard --yes     save its work, and make its workspace anew from the same commit
+
+What --hard removes is in the trash first: work that is not committed, ignored files that cannot be made \
+again, and commits of its branch. Then reset asks, or wants --yes. Without a terminal and without --yes it \
+ends with exit code 4. `droverctl trash restore` brings it back.")]
+pub struct ResetArgs {
+    /// The session
+    pub session: String,
+    /// Save its work and make its workspace anew
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub hard: bool,
+    /// Do not ask
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    pub yes: bool,
+    /// Say what would be saved and removed, and change nothing
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    #[command(flatten)]
+    pub wait: WaitArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  droverctl why fix            its last decisions, what each rests on, and what comes next
+  droverctl why fix -o wide    with the times, on the controller's clock")]
+pub struct WhyArgs {
+    /// The session
+    pub session: String,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 pub use drover_daemon::config::duration;
 use drover_proto::v1;
+use drover_proto::v1::LifeSigns;
 
 /// How to print what was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -60,6 +61,16 @@ pub enum Loss {
     Fail,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Resume {
+    Auto,
+    Never,
+}
+
+/// A command that was given as one argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Words(pub Vec<String>);
+
 /// How often in a row a run that failed is started again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restart(pub u32);
@@ -108,6 +119,15 @@ impl From<Loss> for v1::OnNodeLoss {
     }
 }
 
+impl From<Resume> for v1::ResumePolicy {
+    fn from(choice: Resume) -> Self {
+        match choice {
+            Resume::Auto => Self::Auto,
+            Resume::Never => Self::Never,
+        }
+    }
+}
+
 /// `KEY=VALUE`; the value may be empty and may have more `=`.
 pub fn pair(text: &str) -> Result<Pair, String> {
     match text.split_once('=') {
@@ -135,6 +155,39 @@ pub fn restart(text: &str) -> Result<Restart, String> {
             most.parse().ok().filter(|most| *most > 0).map(Restart).ok_or_else(wrong)
         }
         _ => Err(wrong()),
+    }
+}
+
+/// Signs of life, joined by commas; none at all is a choice too.
+pub fn signs(text: &str) -> Result<LifeSigns, String> {
+    let mut signs = LifeSigns::default();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        let sign = match word {
+            "touch" => &mut signs.touch,
+            "output" => &mut signs.output,
+            "cpu" => &mut signs.cpu,
+            _ => return Err(format!("'{word}' is not one of: touch, output, cpu")),
+        };
+        *sign = true;
+    }
+    Ok(signs)
+}
+
+/// The words of a command, as a shell splits them.
+pub fn words(text: &str) -> Result<Words, String> {
+    match shlex::split(text) {
+        None => Err("a quote in it does not end".to_owned()),
+        Some(words) if words.is_empty() => Err("it is empty".to_owned()),
+        Some(words) => Ok(Words(words)),
+    }
+}
+
+/// A directory on a node: only a whole path says the same there as here.
+pub fn directory_of_node(text: &str) -> Result<String, String> {
+    if text.starts_with('/') {
+        Ok(text.to_owned())
+    } else {
+        Err("it is not an absolute path; the directory is one of the node that has the work".to_owned())
     }
 }
 
@@ -193,6 +246,34 @@ mod tests {
         ];
         for (text, most) in table {
             assert_eq!(restart(text).ok(), most.map(Restart), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn signs_of_life_are_a_list_and_may_be_none() {
+        let some = |touch, output, cpu| Some(LifeSigns { touch, output, cpu });
+        let table = [
+            ("touch,output,cpu", some(true, true, true)),
+            ("cpu, touch", some(true, false, true)),
+            ("", some(false, false, false)),
+            ("touch,heart", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(signs(text).ok(), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_in_one_argument_is_split_as_a_shell_does_it() {
+        let made = |words: &[&str]| Some(words.iter().map(ToString::to_string).collect());
+        let table = [
+            ("my-agent --continue", made(&["my-agent", "--continue"])),
+            (r#"a 'b c' "d e" f\ g $H"#, made(&["a", "b c", "d e", "f g", "$H"])),
+            ("a 'b", None),
+            ("  ", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(words(text).ok().map(|words| words.0), expected, "{text:?}");
         }
     }
 

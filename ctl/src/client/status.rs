@@ -43,7 +43,11 @@ pub fn retry_delay(status: &Status) -> Option<Duration> {
 
 pub fn failure(status: &Status) -> Failure {
     let details = status.get_error_details();
-    let mut failure = Failure::new(exit(status.code()), what(status));
+    // A limit that was reached does not pass by waiting for it.
+    let is_for_good = status.code() == Code::ResourceExhausted
+        && details.error_info().is_some_and(|info| info.reason == "LIMIT_REACHED");
+    let exit = if is_for_good { Exit::Conflict } else { exit(status.code()) };
+    let mut failure = Failure::new(exit, what(status));
     for violation in details.bad_request().iter().flat_map(|bad| &bad.field_violations) {
         failure = failure.why(format!("{} {}", option_of(&violation.field), violation.description));
     }
@@ -101,10 +105,13 @@ fn option_of(field: &str) -> String {
         "repository" => "--repo".to_owned(),
         "restart_on_failure" => "--restart".to_owned(),
         "order_by" => "--sort".to_owned(),
+        "directory" => "--to".to_owned(),
+        "duration" => "the length of time".to_owned(),
         "session" | "node" if field == last => format!("the {last}'s name"),
         "base" | "image" | "env" | "timeout" | "idle_timeout" | "grace" | "stop_grace" | "queue_timeout"
         | "priority" | "node" | "node_selector" | "on_node_loss" | "run_as" | "workspace" | "runtime"
-        | "name" | "project" | "filter" | "on_conflict" | "request_id" => {
+        | "resume" | "resume_command" | "idle_signs" | "extend_signs" | "max_extensions"
+        | "max_extension" | "name" | "project" | "filter" | "on_conflict" | "request_id" => {
             format!("--{}", last.replace('_', "-"))
         }
         _ => field.to_owned(),
@@ -157,6 +164,16 @@ mod tests {
             why: --idle-timeout is too long
             why: --name has the character '_'
         ");
+    }
+
+    #[test]
+    fn a_limit_that_was_reached_is_a_conflict_and_not_a_controller_that_is_away() {
+        let details = ErrorDetails::with_error_info("LIMIT_REACHED", "drover", []);
+        let status = Status::with_error_details(Code::ResourceExhausted, "there are already 10", details);
+        assert_eq!(failure(&status).exit.code(), 4);
+        let busy = ErrorDetails::with_error_info("BUSY", "drover", []);
+        let busy = Status::with_error_details(Code::ResourceExhausted, "busy", busy);
+        assert_eq!(failure(&busy).exit.code(), 5);
     }
 
     #[test]

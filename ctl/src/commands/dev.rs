@@ -128,7 +128,7 @@ async fn show_work(invocation: &Invocation, client: &Client, session: &Session, 
         Ok(session) => session,
         Err(failure) => return out.error(&failure.to_string()),
     };
-    let ended = session.last_run.as_ref().map(crate::output::sessions::outcome).unwrap_or_default();
+    let ended = session.last_run.as_ref().map(crate::output::runs::outcome).unwrap_or_default();
     out.note(format!("\ndroverctl: {name} {ended}. It changed:"));
     let request = GetDiffRequest { session: session.id.clone(), stat: true, ..Default::default() };
     match diff::print(client, request).await {

@@ -1,16 +1,21 @@
 //! `droverctl rm`: says what a removal would find, asks if work would have to be saved, removes, and says what was kept.
-//! Saving cannot be switched off; only the question can.
 
 use drover_proto::v1::{DeleteSessionRequest, ListSessionsResponse, RemovalPreview, Session};
 
+use super::consent::{self, Deed};
 use super::{Invocation, present};
 use crate::cli::RmArgs;
 use crate::client::{Api, Client, requests};
 use crate::error::{Exit, Failure};
 use crate::follow::{Goal, Patience, until};
 use crate::output::sanitise::line;
-use crate::output::sessions::{kept, preview, title};
-use crate::prompt;
+use crate::output::sessions::{kept, title};
+
+const DEED: Deed = Deed {
+    saving: "Save the work and remove it?",
+    stopping: "Stop and remove it?",
+    yes: "--yes saves the work and removes the session",
+};
 
 pub async fn rm(invocation: &Invocation, args: RmArgs) -> Result<u8, Failure> {
     let client = invocation.client().await?;
@@ -50,10 +55,10 @@ impl Removal<'_> {
         if self.args.dry_run || !self.args.yes {
             let (found, preview) = self.preview(session).await?;
             if self.args.dry_run {
-                self.tell(&found, &preview, "would be removed:");
+                consent::tell(&self.invocation.out, &found, &preview, "would be removed:");
                 return Ok(None);
             }
-            if !self.is_agreed(&found, &preview).await? {
+            if !consent::is_agreed(&self.invocation.out, &found, &preview, DEED).await? {
                 self.invocation.out.note(format!("{} is left as it is", title(&found)));
                 return Ok(None);
             }
@@ -73,30 +78,6 @@ impl Removal<'_> {
         Ok((found, preview.unwrap_or_default()))
     }
 
-    async fn is_agreed(&self, session: &Session, preview: &RemovalPreview) -> Result<bool, Failure> {
-        let is_worth_a_word = preview.stops_run && self.invocation.out.can_ask();
-        if !preview.saves_work && !is_worth_a_word {
-            return Ok(true);
-        }
-        self.tell(session, preview, "has:");
-        if !self.invocation.out.can_ask() {
-            let what = format!("session '{}' has work that would have to be saved first", title(session));
-            return Err(Failure::new(Exit::Conflict, what)
-                .why("there is no terminal to ask on")
-                .next("--yes saves the work and removes the session")
-                .next(format!("droverctl diff {} shows the work", title(session))));
-        }
-        let how = if preview.saves_work { "Save the work and remove it?" } else { "Stop and remove it?" };
-        prompt::confirm(how).await
-    }
-
-    fn tell(&self, session: &Session, found: &RemovalPreview, how: &str) {
-        self.invocation.out.note(format!("{} {how}", title(session)));
-        for text in preview(found) {
-            self.invocation.out.note(format!("  {}", line(&text)));
-        }
-    }
-
     /// Waits until it is gone, and says what was kept.
     async fn finish(&self, session: Session) -> Result<Session, Failure> {
         let out = &self.invocation.out;
@@ -110,6 +91,9 @@ impl Removal<'_> {
         for text in kept(&session).lines() {
             let kept = if text.starts_with("branch ") { "kept " } else { "" };
             out.note(format!("  {kept}{}", line(text)));
+        }
+        if session.kept.as_ref().is_some_and(|kept| !kept.trash.is_empty()) {
+            out.note(format!("  `droverctl trash restore {}` brings it back", title(&session)));
         }
         Ok(session)
     }

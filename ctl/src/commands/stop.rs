@@ -7,7 +7,8 @@ use crate::cli::StopArgs;
 use crate::client::{Api, requests};
 use crate::error::Failure;
 use crate::follow::{Goal, until};
-use crate::output::sessions::{outcome, title};
+use crate::output::runs::outcome;
+use crate::output::sessions::title;
 
 pub async fn stop(invocation: &Invocation, args: StopArgs) -> Result<u8, Failure> {
     let client = invocation.client().await?;

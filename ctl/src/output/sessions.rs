@@ -1,14 +1,14 @@
-//! Sessions, their runs, and what a removal would do, for people.
+//! Sessions, and what a removal would do, for people.
 
 use anstyle::Style;
-use drover_proto::convert::run::outcome_from;
 use drover_proto::v1::{
-    BranchFate, ListSessionsResponse, PathSample, RemovalPreview, Run, RunHandle, Session, SessionState,
-    SessionWanted, run_handle::Handle,
+    BranchFate, LifeSigns, ListSessionsResponse, PathSample, RemovalPreview, ResetSessionResponse,
+    ResumePolicy, SavedCheckpoint, Session, SessionState, SessionWanted,
 };
 
+use super::runs::{ago, deadline, outcome, run_line};
 use super::table::{Row, facts, table};
-use super::times::{age, between, bytes, count, length, short, since, stamp};
+use super::times::{age, bytes, count, length, short, since, stamp};
 use super::{BAD, BUSY, FAINT, GOOD, Look, View};
 
 impl View for ListSessionsResponse {
@@ -65,7 +65,13 @@ impl View for Session {
             ("command", command_line(&spec.command)),
             ("hold", hold(self)),
             ("run", self.current_run.as_ref().map(|run| run_line(run, look)).unwrap_or_default()),
+            ("deadline", deadline(self, look)),
             ("last run", self.last_run.as_ref().map(|run| run_line(run, look)).unwrap_or_default()),
+            ("interrupted", interrupted(self)),
+            ("resumes", resumes(self)),
+            ("checkpoint", self.checkpoint.as_ref().map(|saved| checkpoint(saved, look)).unwrap_or_default()),
+            ("restored from", self.restored_from.clone()),
+            ("made anew", times(self.rebuilds)),
             ("fault", fault(self)),
             ("kept", kept(self)),
         ];
@@ -81,12 +87,30 @@ impl View for Session {
     }
 }
 
+/// What a reset would do.
+impl View for ResetSessionResponse {
+    const KIND: &'static str = "drover.v1.ResetSessionResponse";
+
+    fn show(&self, _: &Look) -> String {
+        let lines = self.preview.as_ref().map(preview).unwrap_or_default();
+        lines.iter().map(|text| super::sanitise::line(text)).collect::<Vec<_>>().join("\n")
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.session.iter().map(title).collect()
+    }
+}
+
 /// `name`, or `project/name` outside of the default project: what a command may be given.
 pub fn title(session: &Session) -> String {
-    if session.project.is_empty() || session.project == "default" {
-        session.name.clone()
-    } else {
-        format!("{}/{}", session.project, session.name)
+    titled(&session.project, &session.name)
+}
+
+/// The same of what is known by its project and name only.
+pub fn titled(project: &str, name: &str) -> String {
+    match project {
+        "" | "default" => name.to_owned(),
+        project => format!("{project}/{name}"),
     }
 }
 
@@ -124,12 +148,6 @@ pub fn detail(session: &Session, look: &Look) -> String {
         SessionState::Error => fault(session).lines().next().unwrap_or_default().to_owned(),
         SessionState::Orphaned => session.orphan_evidence.clone(),
     }
-}
-
-/// How a run ended, in one word.
-pub fn outcome(run: &Run) -> String {
-    outcome_from(run)
-        .map_or_else(|_| word(run.outcome().as_str_name(), "RUN_OUTCOME_"), |outcome| outcome.to_string())
 }
 
 /// A command as one could type it.
@@ -251,7 +269,8 @@ fn created(session: &Session, look: &Look) -> String {
         .unwrap_or_default()
 }
 
-fn state_line(session: &Session, look: &Look) -> String {
+/// The state, since when, and what it waits for.
+pub fn state_line(session: &Session, look: &Look) -> String {
     let since = age(look.now, session.state_time.as_ref());
     let wanted = word(session.wanted().as_str_name(), "SESSION_WANTED_");
     let state_word = state(session);
@@ -293,39 +312,26 @@ fn running(session: &Session, look: &Look) -> String {
     format!("for {since}{}", if unseen { ", when its node was last heard" } else { "" })
 }
 
-fn ago(run: &Run, look: &Look) -> String {
-    run.end_time.as_ref().map(|at| format!(" {} ago", short(since(look.now, at)))).unwrap_or_default()
+fn interrupted(session: &Session) -> String {
+    let in_a_row = if session.interruptions > 1 { " in a row" } else { "" };
+    format!("{}{in_a_row}", times(session.interruptions))
 }
 
-fn run_line(run: &Run, look: &Look) -> String {
-    let mut parts = vec![format!("#{}", run.ordinal)];
-    match (&run.start_time, &run.end_time) {
-        (Some(start), Some(end)) => {
-            parts.push(format!("{} after {}", outcome(run), short(between(start, end))));
-            parts.push(format!("ended {} (node's clock)", stamp(end)));
-        }
-        (Some(start), None) => parts.push(format!("runs for {}", short(since(look.now, start)))),
-        (None, Some(_)) => parts.push(format!("{} before it started", outcome(run))),
-        (None, None) => parts.push("ordered".to_owned()),
-    }
-    parts.extend(run.handle.as_ref().and_then(handle));
-    parts.extend(
-        run.deadline.as_ref().filter(|_| run.end_time.is_none()).map(|at| format!("until {}", stamp(at))),
-    );
-    if let Some(usage) = &run.usage {
-        parts.extend(usage.peak_memory_bytes.map(|peak| format!("peak {}", bytes(peak))));
-        parts.extend(usage.cpu_time.as_ref().map(|time| format!("cpu {}", length(time))));
-    }
-    parts.push(run.id.clone());
-    parts.join(", ")
+fn resumes(session: &Session) -> String {
+    if session.resumes { "what an earlier run began".to_owned() } else { String::new() }
 }
 
-fn handle(handle: &RunHandle) -> Option<String> {
-    Some(match handle.handle.as_ref()? {
-        Handle::Pid(pid) => format!("pid {pid}"),
-        Handle::TmuxName(name) => format!("tmux {name}"),
-        Handle::ContainerId(id) => format!("container {id}"),
-    })
+fn times(count: u32) -> String {
+    match count {
+        0 => String::new(),
+        1 => "once".to_owned(),
+        more => format!("{more} times"),
+    }
+}
+
+fn checkpoint(saved: &SavedCheckpoint, look: &Look) -> String {
+    let since = age(look.now, saved.create_time.as_ref());
+    format!("{since} ago, {}, commit {}", saved.reference, saved.commit)
 }
 
 fn fault(session: &Session) -> String {
@@ -356,17 +362,32 @@ fn spec_facts(session: &Session) -> Vec<(&'static str, String)> {
         ("labels", pairs(&spec.labels)),
         ("node selector", pairs(&spec.node_selector)),
         ("timeout", limit(&spec.timeout)),
+        ("extended by", signs(spec.extend_signs)),
+        ("most extension", limit(&spec.max_extension)),
         ("idle timeout", limit(&spec.idle_timeout)),
+        ("signs of life", signs(spec.idle_signs)),
         ("stop grace", limit(&spec.stop_grace)),
         ("queue timeout", limit(&spec.queue_timeout)),
+        ("resume", if spec.resume() == ResumePolicy::Never { "never".to_owned() } else { String::new() }),
+        ("resumed with", command_line(&spec.resume_command)),
         ("run as", spec.run_as.clone()),
         ("revision", session.revision.to_string()),
     ]
 }
 
+/// Signs that were named, in a few words.
+fn signs(named: Option<LifeSigns>) -> String {
+    let Some(LifeSigns { touch, output, cpu }) = named else { return String::new() };
+    let words = [("touch", touch), ("output", output), ("cpu", cpu)];
+    let there: Vec<_> = words.into_iter().filter(|(_, is_there)| *is_there).map(|(word, _)| word).collect();
+    if there.is_empty() { "nothing".to_owned() } else { there.join(", ") }
+}
+
 #[cfg(test)]
 mod tests {
-    use drover_proto::v1::{Fault, Kept, Placement, RunOutcome, SessionSpec, Workspace};
+    use drover_proto::v1::{
+        Fault, Kept, Placement, Progress, Run, RunOutcome, SessionSpec, Usage, Workspace,
+    };
     use prost_types::Timestamp;
 
     use super::*;
@@ -475,6 +496,60 @@ mod tests {
         command     sh -c 'echo it'\''s'
         last run    #2, failed(3) after 2m, ended 2026-11-24T09:58:40Z (node's clock),
         ");
+    }
+
+    #[test]
+    fn a_session_at_work_shows_its_deadline_and_what_was_saved_of_it() {
+        let mut session = Session { ..all()[1].clone() };
+        let spec = session.spec.as_mut().unwrap();
+        spec.timeout = Some(prost_types::Duration { seconds: 1800, nanos: 0 });
+        spec.max_extension = Some(prost_types::Duration { seconds: 7200, nanos: 0 });
+        spec.extend_signs = Some(LifeSigns { touch: true, output: true, cpu: false });
+        spec.idle_signs = Some(LifeSigns::default());
+        spec.resume_command = vec!["my-agent".into(), "--continue".into()];
+        let run = session.current_run.as_mut().unwrap();
+        (run.ordinal, run.deadline, run.extensions) = (3, at(-1500), 2);
+        run.usage = Some(Usage { peak_processes: Some(4), ..Default::default() });
+        let session = Session {
+            checkpoint: Some(SavedCheckpoint {
+                reference: "refs/drover/wip/ses_a/2\u{1b}[2J".into(),
+                commit: "c0ffee".into(),
+                create_time: at(60),
+            }),
+            restored_from: "ses_zzzzzzzz".into(),
+            resumes: true,
+            interruptions: 2,
+            rebuilds: 1,
+            ..session
+        };
+        insta::assert_snapshot!(session.show(&Look { wide: true, ..NOW }), @r"
+        name            runs
+        id              ses_abcdefgh23456777
+        state           running for 1m40s
+        node            build-1
+        owner           operator
+        created         5m ago, 2026-11-24T09:55:00Z (controller's clock)
+        repository      /home/me/app
+        command         sh -c 'echo it'\''s'
+        run             #3, runs for 1m30s, 
+        deadline        in 25m, 2026-11-24T10:25:00Z (node's clock); 2 of 10 extensions used, 2h in all at most
+        interrupted     2 times in a row
+        resumes         what an earlier run began
+        checkpoint      1m ago, refs/drover/wip/ses_a/2\x1b[2J, commit c0ffee
+        restored from   ses_zzzzzzzz
+        made anew       once
+        timeout         30m
+        extended by     touch, output
+        most extension  2h
+        signs of life   nothing
+        resumed with    my-agent --continue
+        revision        0
+        ");
+        let creating = Session {
+            progress: Some(Progress { step: 2, steps: 7, name: "checkout".into() }),
+            ..self::session("new", SessionState::Creating)
+        };
+        assert!(creating.show(&NOW).contains("creating for 1m40s: step 2 of 7: checkout"));
     }
 
     #[test]

@@ -31,6 +31,11 @@ pub fn since(now: i64, stamp: &Timestamp) -> Duration {
     Duration::from_millis(u64::try_from(now.saturating_sub(from_stamp(stamp).millis())).unwrap_or(0))
 }
 
+/// From `now` to a stamp; nothing if that is over.
+pub fn until(now: i64, stamp: &Timestamp) -> Duration {
+    Duration::from_millis(u64::try_from(from_stamp(stamp).millis().saturating_sub(now)).unwrap_or(0))
+}
+
 /// Between two stamps of one clock.
 pub fn between(from: &Timestamp, to: &Timestamp) -> Duration {
     from_stamp(to).since(from_stamp(from))
@@ -101,5 +106,7 @@ mod tests {
         assert_eq!(age(50_000, Some(&future)), "0s");
         assert_eq!(age(160_000, Some(&future)), "1m");
         assert_eq!(age(0, None), "");
+        assert_eq!(until(50_000, &future), Duration::from_secs(50));
+        assert_eq!(until(160_000, &future), Duration::ZERO);
     }
 }

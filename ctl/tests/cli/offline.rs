@@ -27,14 +27,21 @@ fn the_help_is_grouped_and_has_examples() {
       run         Create a session and run a command in it
       ps          List sessions
       get         Show one session
+      why         Why a session is as it is, and what comes next
       watch       Follow sessions as they change
       logs        Show what a run wrote
       diff        Show what changed in a session's workspace
       start       Run a session's command again
       stop        Stop a session's run; its workspace stays
+      extend      Give a run more time
       hold        Keep a session from being started
       release     End a hold
+      reset       Stop a session and begin anew, in the same workspace or in a new one
       rm          Save a session's work and remove it
+
+    Saved work:
+      checkpoint  Save a workspace while it is in use
+      trash       What removed and reset sessions left: list, restore, purge
 
     Machines:
       node        See nodes, let them join, take them out of service
@@ -68,7 +75,9 @@ fn the_help_is_grouped_and_has_examples() {
       droverctl run --repo . --name fix --detach -- make  do not wait for the end
       droverctl logs fix -f                               follow what it writes
       droverctl diff fix --stat                           what it changed
+      droverctl why fix                                   why it is as it is, and what comes next
       droverctl rm fix                                    save what is not committed, and remove it
+      droverctl trash restore fix                         bring it back
 
     A session is named by its name, by project/name, or by the beginning of its id.
     Options can be given by the environment too: DROVER_CONTEXT, DROVER_PROJECT, DROVER_TOKEN …
@@ -76,9 +85,8 @@ fn the_help_is_grouped_and_has_examples() {
     Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict or precondition, 5 unavailable, 6 not
     allowed, 7 timed out waiting, 130 interrupted.
 
-    Not built yet: attach, backup, batch, checkpoint, cleanup, debug, exec, extend, hook, plan,
-    preflight, project, pull, push, repair, reset, safe-mode, send, token, top, trash, why, node drain,
-    node preflight.
+    Not built yet: attach, backup, batch, cleanup, debug, exec, hook, plan, preflight, project, pull,
+    push, repair, safe-mode, send, token, top, node drain, node preflight.
     ");
 }
 
@@ -88,14 +96,19 @@ fn every_commands_help_can_be_printed() {
         "run",
         "ps",
         "get",
+        "why",
         "watch",
         "logs",
         "diff",
         "start",
         "stop",
+        "extend",
         "hold",
         "release",
+        "reset",
         "rm",
+        "checkpoint",
+        "trash",
         "node",
         "health",
         "events",
@@ -433,6 +446,9 @@ fn completions_are_a_script() {
         let ran = World::new().run(&["completion", shell]);
         assert_eq!(ran.code, 0);
         assert!(ran.stdout.contains("droverctl") && ran.stdout.contains("whoami"), "{shell}");
+        for word in ["checkpoint", "extend-signs", "restore", "purge", "max-extensions"] {
+            assert!(ran.stdout.contains(word), "{shell}: {word}");
+        }
         assert!(!ran.stdout.contains("safe-mode"), "{shell}: what is to come is not completed");
     }
 }

@@ -1,7 +1,7 @@
 //! The request that `run` and `dev` make of their arguments.
 
 use drover_proto::v1::{
-    CreateSessionRequest, OnConflict, OnNodeLoss, RuntimeKind, SessionSpec, WorkspaceKind,
+    CreateSessionRequest, OnConflict, OnNodeLoss, ResumePolicy, RuntimeKind, SessionSpec, WorkspaceKind,
 };
 
 use crate::cli::RunArgs;
@@ -36,6 +36,12 @@ pub fn of(args: &RunArgs, project: String) -> Result<CreateSessionRequest, Failu
         labels: variables::unique("--label", &args.label)?,
         on_node_loss: args.on_node_loss.map_or(OnNodeLoss::Unspecified, Into::into).into(),
         restart_on_failure: args.restart.map_or(0, |restart| restart.0),
+        resume: args.resume.map_or(ResumePolicy::Unspecified, Into::into).into(),
+        resume_command: args.resume_command.as_ref().map(|words| words.0.clone()).unwrap_or_default(),
+        idle_signs: args.idle_signs,
+        extend_signs: args.extend_signs,
+        max_extensions: args.max_extensions,
+        max_extension: args.max_extension.map(requests::length),
         run_as: args.run_as.clone().unwrap_or_default(),
         ..request.spec.unwrap_or_default()
     };
