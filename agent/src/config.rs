@@ -308,6 +308,14 @@ mod tests {
     }
 
     #[test]
+    fn where_the_boot_is_told_is_the_kernels_file_unless_it_is_set() {
+        let usual = load("controller = \"one:1\"\n", &Flags::default()).unwrap();
+        assert_eq!(usual.boot_id, Path::new(Boot::FILE));
+        let text = "controller = \"one:1\"\nboot_id_file = \"/tmp/boot\"\n";
+        assert_eq!(load(text, &Flags::default()).unwrap().boot_id, Path::new("/tmp/boot"));
+    }
+
+    #[test]
     fn flags_win_and_a_token_is_never_shown() {
         let flags = Flags {
             controller: Some("https://other:9/".into()),

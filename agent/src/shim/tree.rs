@@ -95,3 +95,18 @@ impl Tree {
         found.into_values().map(|stat| stat.id(&self.boot)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn what_ended_and_was_waited_for_is_in_the_time_of_the_tree() {
+        let tree = Tree::new(None, "this".into());
+        let work = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
+        assert!(Command::new("sh").args(["-c", work]).status().unwrap().success());
+        let used = tree.cpu_time();
+        assert!(used > Duration::from_millis(10), "{used:?}");
+    }
+}

@@ -112,6 +112,8 @@ async fn what_a_killed_supervisor_left_is_ended_and_the_run_called_interrupted()
         assert_eq!(outcome(&exit), Outcome::Interrupted(Cause::Agent));
         assert!(exit.text.as_deref().unwrap().contains("what it left was ended"), "{exit:?}");
         assert!(exit.started.is_some());
+        let had_group = machine.directory(key(1)).supervisor().unwrap().unwrap().cgroup;
+        assert_eq!(exit.used.cpu_micros.is_some(), had_group, "what its group counted is told");
     }
 }
 
