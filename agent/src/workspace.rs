@@ -6,20 +6,25 @@ mod archive;
 mod checkpoint;
 mod create;
 pub mod diff;
+mod ground;
+mod head;
 mod late;
 mod manifest;
 mod names;
 mod place;
+mod plan;
 mod record;
 pub mod remove;
+mod restore;
 mod save;
 mod status;
 #[cfg(test)]
 mod tests;
+mod trash;
 mod walk;
 pub mod work;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::git::failure::Failure;
 use crate::git::lock::{Asker, Held, Locks};
@@ -30,6 +35,8 @@ pub use checkpoint::Checkpoint;
 pub use create::{Branch, Stage};
 pub use late::Look;
 pub use record::{Label, Part, Record};
+pub use restore::Aside;
+pub use trash::{Contents, Owner, Saved, TrashItem, TrashRules};
 
 /// A session's workspace: where it is to be and whose it is. Everything that the steps need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +62,7 @@ pub struct Workspaces {
     locks: Locks,
     /// Names of ignored paths that can be made again, and are therefore not saved.
     regenerable: std::sync::Arc<[Box<str>]>,
+    trash: TrashRules,
 }
 
 /// What is known to come back by itself.
@@ -76,7 +84,17 @@ pub const REGENERABLE: [&str; 12] = [
 impl Workspaces {
     pub fn new(git: Git, regenerable: impl IntoIterator<Item = impl Into<Box<str>>>) -> Self {
         let locks = Locks::new(git.clock().clone());
-        Self { git, locks, regenerable: regenerable.into_iter().map(Into::into).collect() }
+        Self {
+            git,
+            locks,
+            regenerable: regenerable.into_iter().map(Into::into).collect(),
+            trash: TrashRules::default(),
+        }
+    }
+
+    /// With other rules for what is saved than that everything is kept for 30 days.
+    pub fn with_trash(self, trash: TrashRules) -> Self {
+        Self { trash, ..self }
     }
 
     pub fn git(&self) -> &Git {
@@ -94,9 +112,17 @@ impl Workspaces {
 
     /// `more`: further files that its git may lock.
     async fn lock_for(&self, site: &Site, operation: &'static str, more: &[String]) -> Result<Held, Failure> {
-        let locks = [&site.git_locks(), more].concat();
-        let asker = Asker { operation, locks: &locks };
-        self.locks.acquire(&site.common, asker, self.git.limit(Length::Long)).await
+        self.lock_at(&site.common, operation, &[&site.git_locks(), more].concat()).await
+    }
+
+    /// The lock of a repository, for changes of these references' files.
+    async fn lock_at(
+        &self,
+        common: &Path,
+        operation: &'static str,
+        locks: &[String],
+    ) -> Result<Held, Failure> {
+        self.locks.acquire(common, Asker { operation, locks }, self.git.limit(Length::Long)).await
     }
 }
 

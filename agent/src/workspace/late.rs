@@ -27,7 +27,7 @@ pub struct Look {
     /// In milliseconds since 1970.
     since: i64,
     /// The commit that was checked out.
-    head: Option<String>,
+    pub(super) head: Option<String>,
     pub(super) skipped: BTreeSet<Vec<u8>>,
     /// The id of git's own pointer to the worktree's entry, which is no work.
     pointer: Option<String>,

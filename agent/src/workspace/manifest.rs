@@ -1,16 +1,12 @@
 //! What of files a tree cannot express: a line for each unusual mode, each empty directory, and each thing that could
 //! not be saved. Paths are bytes in quotes, with their own names.
 
-#[cfg(test)]
 use std::collections::BTreeMap;
 use std::io::Write as _;
 
-use super::names::quoted;
-#[cfg(test)]
-use super::names::unquoted;
+use super::names::{quoted, unquoted};
 use super::walk::{Found, Kind};
 
-#[cfg(test)]
 /// By path: the mode, and whether it is a directory.
 pub(super) type Modes = BTreeMap<Vec<u8>, (u32, bool)>;
 
@@ -30,13 +26,11 @@ pub(super) fn note(lines: &mut Vec<u8>, found: &Found<'_>) -> std::io::Result<()
     Ok(())
 }
 
-#[cfg(test)]
 /// Reads the lines back; what is not understood is left out.
 pub(super) fn read(lines: &[u8]) -> Modes {
     lines.split(|byte| *byte == b'\n').filter_map(line).collect()
 }
 
-#[cfg(test)]
 fn line(line: &[u8]) -> Option<(Vec<u8>, (u32, bool))> {
     let mut fields = line.splitn(3, |byte| *byte == b' ');
     let mode = u32::from_str_radix(std::str::from_utf8(fields.next()?).ok()?, 8).ok()?;

@@ -57,7 +57,6 @@ pub(super) fn quoted(path: &[u8]) -> Vec<u8> {
     text
 }
 
-#[cfg(test)]
 /// The path that was [`quoted`].
 pub(super) fn unquoted(text: &[u8]) -> Option<Vec<u8>> {
     let inner = text.strip_prefix(b"\"")?.strip_suffix(b"\"")?;

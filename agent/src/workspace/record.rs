@@ -62,20 +62,37 @@ pub struct Record {
 impl Record {
     pub(super) fn new(site: &Site, part: Part, removal: u64, created_millis: i64) -> Self {
         Self {
-            version: VERSION,
             part,
             removal,
             session: site.mark.session.to_string(),
             installation: site.mark.installation.clone(),
             node: site.mark.node.clone(),
-            label: Label::default(),
             branch: site.branch.clone(),
-            tip: None,
             base: site.base.clone(),
             path: site.path.to_string_lossy().into_owned(),
-            admin: None,
             run_as: site.run_as.as_ref().map(|who| who.name.clone()),
             created_millis,
+            ..Self::nobodys()
+        }
+    }
+
+    /// For what is only compared.
+    pub(super) fn nobodys() -> Self {
+        Self {
+            version: VERSION,
+            part: Part::Work,
+            removal: 0,
+            session: String::new(),
+            installation: String::new(),
+            node: String::new(),
+            label: Label::default(),
+            branch: String::new(),
+            tip: None,
+            base: String::new(),
+            path: String::new(),
+            admin: None,
+            run_as: None,
+            created_millis: 0,
             bytes: 0,
             files: 0,
         }

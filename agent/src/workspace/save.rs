@@ -31,6 +31,7 @@ impl Workspaces {
             look.removal = earlier.map_or(look.removal, |record| record.removal);
             return Ok(Some(reference.clone()));
         }
+        self.make_room(site, work.bytes()).await?;
         let reference = next(site, &before);
         let mut archive = Archive::of_work(site, work);
         archive.reference.clone_from(&reference);
@@ -52,8 +53,12 @@ impl Workspaces {
         files: Files,
     ) -> Result<(), Failure> {
         let before = read::references(&site.common, &site.trash_prefix())?;
-        let record = self.record(site, look, Part::Late, None);
+        let tip = read::tip(&site.common, &site.branch_reference())?;
+        let record = self.record(site, look, Part::Late, tip);
         let archive = Archive {
+            // If nothing else is saved, these are all that the files lie on.
+            head: look.head.clone(),
+            commits: record.tip.iter().filter(|tip| Some(*tip) != look.head.as_ref()).cloned().collect(),
             reference: next(site, &before),
             title: format!("Written while {} was removed", site.mark.session),
             path: Some(directory),

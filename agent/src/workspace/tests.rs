@@ -3,7 +3,9 @@
 mod checkpoints;
 mod creating;
 mod removing;
+mod restoring;
 mod strangers;
+mod trash;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

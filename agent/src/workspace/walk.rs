@@ -155,7 +155,7 @@ impl Walk<'_> {
         })
     }
 
-    /// Whether there was nothing in it.
+    /// Whether there was nothing in it but what is skipped.
     fn directory(&mut self, directory: &OwnedFd, depth: usize) -> io::Result<bool> {
         if depth > DEEPEST {
             return Err(io::Error::other(format!("directories lie deeper than {DEEPEST} levels")));
@@ -169,6 +169,7 @@ impl Walk<'_> {
             }
         }
         names.sort_unstable();
+        let mut is_empty = true;
         for name in &names {
             let length = self.path.len();
             if length > 0 {
@@ -176,11 +177,12 @@ impl Walk<'_> {
             }
             self.path.extend_from_slice(name);
             if !(self.skip)(&self.path) {
+                is_empty = false;
                 self.item(directory, name, depth)?;
             }
             self.path.truncate(length);
         }
-        Ok(names.is_empty())
+        Ok(is_empty)
     }
 
     fn item(&mut self, parent: &OwnedFd, name: &[u8], depth: usize) -> io::Result<()> {

@@ -188,7 +188,7 @@ async fn with_a_user_of_its_own_nothing_of_the_repository_runs_as_the_agent() {
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&pack.metadata().unwrap()), 65534);
 }
 
-fn give(path: &Path, who: &Account) {
+pub(super) fn give(path: &Path, who: &Account) {
     chown(path, Some(who.uid), Some(who.gid)).unwrap();
     if path.is_dir() {
         for item in fs::read_dir(path).unwrap() {

@@ -1,0 +1,373 @@
+//! Puts saved work back: into a new session's worktree, state and all, or beside a branch into a directory of its own.
+//! It may be killed at any point and called again. While a mark is in the worktree's entry there is nothing in it but
+//! what is restored; afterwards it is the session's and is not written to.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+
+use super::archive::Archive;
+use super::create::{Stage, points_to, stage};
+use super::names::POINTER;
+use super::plan::{Plan, RESTORE, Target};
+use super::record::{Part, Record};
+use super::save::first_difference;
+use super::trash::{Saved, TrashItem};
+use super::{Site, Workspaces, head};
+use crate::git::failure::{Cause, Failure};
+use crate::git::lock::alone_in;
+use crate::git::read::{self, Files, blocking};
+use crate::git::runner::{Account, At, Call, Length};
+
+/// In the entry of a worktree that is being restored. While it is there nobody has worked in it.
+const MARKER: &str = "drover-restoring";
+
+/// Where a saved item is put as a plain directory, and whose it is to be.
+#[derive(Clone, Debug)]
+pub struct Aside<'a> {
+    /// It must not be there yet, or be empty.
+    pub directory: &'a Path,
+    /// Made at the saved tip.
+    pub branch: &'a str,
+    pub who: Option<&'a Account>,
+}
+
+impl Workspaces {
+    /// Restores everything into the site's worktree, which is registered but has no files yet.
+    pub async fn restore_into(&self, site: &Site, item: &TrashItem) -> Result<(), Failure> {
+        self.move_branch(site, item).await?;
+        let gone = || Failure::new(RESTORE, &site.path, Cause::PathGone(site.path.clone()));
+        let files = self.target(item, &site.path, site.run_as.as_ref()).await?;
+        let root = site.entry(RESTORE)?.ok_or_else(gone)?.admin;
+        let admin = Target { root, ..files.clone() };
+        let mut plan = planned(item).await?;
+        let repository = plan.take_pointers_place(item)?;
+        let work = item.part(Part::Work);
+        match stage(site)? {
+            Some(Stage::CheckedOut) if !admin.root.join(MARKER).exists() => {
+                return compare(&site.path, work.is_some(), plan.files).await;
+            }
+            Some(Stage::CheckedOut | Stage::Registered) => {}
+            Some(Stage::Half) | None => return Err(gone()),
+        }
+        mark(&admin, true).await?;
+        if let Some(work) = work {
+            self.fill(&files, plan.clone()).await?;
+            compare(&site.path, true, plan.files).await?;
+            self.restore_state(site, item, work, &admin).await?;
+            if points_to(&site.path, &admin.root) {
+                self.fill(&files, repository).await?;
+            }
+            settle(&files).await?;
+            return mark(&admin, false).await;
+        }
+        drop((files, admin));
+        self.restore_commit(site, item).await?;
+        let files = self.target(item, &site.path, site.run_as.as_ref()).await?;
+        let root = site.entry(RESTORE)?.ok_or_else(gone)?.admin;
+        self.fill(&files, plan).await?;
+        settle(&files).await?;
+        mark(&Target { root, ..files }, false).await
+    }
+
+    /// Checks out the commit that was, on no branch if the branch was elsewhere.
+    async fn restore_commit(&self, site: &Site, item: &TrashItem) -> Result<(), Failure> {
+        let looked = item.clone();
+        let head = blocking(move || looked.head()).await?;
+        let commit = head.or_else(|| item.record.tip.clone()).unwrap_or_else(|| site.base.clone());
+        self.check_out(&Site { base: commit.clone(), ..site.clone() }).await?;
+        let entry = site.entry(RESTORE)?;
+        let Some(entry) = entry.filter(|_| item.record.tip.as_ref().is_some_and(|tip| *tip != commit)) else {
+            return Ok(());
+        };
+        let at = At::Worktree { admin: &entry.admin, path: &site.path };
+        let words = ["update-ref", "--no-deref", "HEAD", &commit];
+        self.git.run(&Call::new(RESTORE, at, words).by(site.run_as.as_ref())).await.map(drop)
+    }
+
+    async fn target(&self, item: &TrashItem, root: &Path, who: Option<&Account>) -> Result<Target, Failure> {
+        let alone = alone_in(root, RESTORE, self.git.limit(Length::Long)).await?;
+        let (common, root, who) = (item.common.clone(), root.to_owned(), who.cloned());
+        Ok(Target { common, root, who, alone: Arc::new(alone) })
+    }
+
+    /// Restores the files into a directory of their own, and makes a branch of the commits.
+    pub async fn restore_to(&self, item: &TrashItem, aside: &Aside<'_>) -> Result<(), Failure> {
+        let Aside { directory, branch, who } = aside;
+        if let Some(tip) = &item.record.tip {
+            self.make_aside_branch(item, branch, tip, *who).await?;
+        }
+        let taken = |why: &str| {
+            Failure::new(
+                RESTORE,
+                directory,
+                Cause::PathTaken { path: directory.to_path_buf(), why: why.into() },
+            )
+        };
+        let name = directory.file_name().ok_or_else(|| taken("it has no name"))?;
+        let parent = directory.parent().ok_or_else(|| taken("it is not below a directory"))?;
+        let parent = parent.canonicalize().map_err(|error| Failure::io(RESTORE, parent, &error))?;
+        let directory = parent.join(name);
+        let plan = planned(item).await?;
+        match directory.symlink_metadata() {
+            Ok(found) if !found.is_dir() => return Err(taken("it is not a directory")),
+            Ok(_) if is_empty(&directory)? => {}
+            // It may have been restored before.
+            Ok(_) => return compare(&directory, true, plan.files).await,
+            Err(_) => {}
+        }
+        let name = format!(".drover-restoring-{}", item.id.replace('/', "-"));
+        let beside = parent.join(name);
+        make_beside(&beside, *who).map_err(|error| Failure::io(RESTORE, &beside, &error))?;
+        let target = self.target(item, &beside, *who).await?;
+        self.fill(&target, plan.clone()).await?;
+        compare(&beside, true, plan.files).await?;
+        settle(&target).await?;
+        std::fs::rename(&beside, &directory).map_err(|error| Failure::io(RESTORE, &directory, &error))
+    }
+
+    /// The session's branch is at its base, or there already.
+    async fn move_branch(&self, site: &Site, item: &TrashItem) -> Result<(), Failure> {
+        let held = self.lock(site, RESTORE).await?;
+        let reference = site.branch_reference();
+        let now = read::tip(&site.common, &reference)?.unwrap_or_default();
+        if let Some(tip) = item.record.tip.as_ref().filter(|tip| **tip != now) {
+            if now != site.base {
+                let place = Some("it is neither at its base nor where the saved work left it".to_owned());
+                let cause = Cause::BranchTaken { branch: site.branch.clone(), place };
+                return Err(Failure::new(RESTORE, &site.common, cause));
+            }
+            let words = ["update-ref", &reference, tip, &now];
+            let call = Call::new(RESTORE, At::Repository(&site.common), words).by(site.run_as.as_ref());
+            self.git.run(&call.holding(held.file())).await?;
+        }
+        held.release();
+        Ok(())
+    }
+
+    async fn make_aside_branch(
+        &self,
+        item: &TrashItem,
+        branch: &str,
+        tip: &str,
+        who: Option<&Account>,
+    ) -> Result<(), Failure> {
+        let reference = format!("refs/heads/{branch}");
+        let held = self.lock_at(&item.common, RESTORE, &[format!("{reference}.lock")]).await?;
+        match read::tip(&item.common, &reference)? {
+            Some(there) if there == tip => {}
+            Some(there) => {
+                let place = Some(format!("it exists, at {}", there.get(..12).unwrap_or_default()));
+                let cause = Cause::BranchTaken { branch: branch.to_owned(), place };
+                return Err(Failure::new(RESTORE, &item.common, cause));
+            }
+            None => {
+                let nothing = "0".repeat(40);
+                let words = ["update-ref", &reference, tip, &nothing];
+                let call = Call::new(RESTORE, At::Repository(&item.common), words).by(who);
+                self.git.run(&call.holding(held.file())).await?;
+            }
+        }
+        held.release();
+        Ok(())
+    }
+
+    /// The entry's own files, then its index, then its HEAD.
+    async fn restore_state(
+        &self,
+        site: &Site,
+        item: &TrashItem,
+        work: &Saved,
+        admin: &Target,
+    ) -> Result<(), Failure> {
+        let (place, of, commit) = (site.clone(), item.clone(), work.commit.clone());
+        let saved = blocking(move || head::Saved::read(&place, &of, &commit)).await?;
+        self.fill(admin, saved.files.clone()).await?;
+        self.move_modules(site, &item.record, admin, &saved.files.files).await?;
+        if let Some(index) = saved.index {
+            self.fill(admin, index).await?;
+        } else {
+            let at = At::Worktree { admin: &admin.root, path: &site.path };
+            let call = Call::new(RESTORE, at, ["read-tree", "HEAD"]).by(site.run_as.as_ref()).long();
+            self.git.run(&call).await?;
+        }
+        // Until its index is there, an entry that is not on its branch would count as half made.
+        let (to, texts) = (admin.clone(), saved.texts);
+        blocking(move || {
+            let mut ground = to.ground()?;
+            for (name, text) in &texts {
+                let written = ground.write(name, 0o644, &mut text.as_slice());
+                written.map_err(|error| to.failed(name, &error))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Repositories of submodules know where their files are, and their files where the repository is.
+    async fn move_modules(
+        &self,
+        site: &Site,
+        record: &Record,
+        admin: &Target,
+        files: &Files,
+    ) -> Result<(), Failure> {
+        let (Some(old_admin), old_path) = (&record.admin, Path::new(&record.path)) else { return Ok(()) };
+        if Path::new(old_admin) == admin.root && old_path == site.path {
+            return Ok(());
+        }
+        for module in head::modules(files) {
+            let config = admin.root.join(&module).join("config");
+            let ask = ["config".as_ref(), "--file".as_ref(), config.as_os_str(), "core.worktree".as_ref()];
+            let at = At::Directory(&admin.root);
+            let call = |words: &[&OsStr]| Call::new(RESTORE, at, words).by(site.run_as.as_ref());
+            let Ok(answer) = self.git.once(&call(&ask)).await else { continue };
+            let old = Path::new(old_admin).join(&module).join(String::from_utf8_lossy(&answer).trim_end());
+            let old = head::plain(&old);
+            let Ok(below) = old.strip_prefix(old_path) else { continue };
+            let new = site.path.join(below);
+            self.git.run(&call(&[&ask[..], &[new.as_os_str()]].concat())).await?;
+            let (root, pointer, to) = (site.path.clone(), below.join(".git"), admin.root.join(&module));
+            let files = Target { root, ..admin.clone() };
+            blocking(move || repoint(&files, pointer.as_os_str().as_bytes(), &to)).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what of the plan is not there yet.
+    async fn fill(&self, target: &Target, plan: Plan) -> Result<(), Failure> {
+        let to = target.clone();
+        let (plan, large) = blocking(move || {
+            let large = plan.write(&to)?;
+            Ok((plan, large))
+        })
+        .await?;
+        for (path, mode, id) in large {
+            let words = ["cat-file", "blob", &id];
+            let call = Call::new(RESTORE, At::Repository(&target.common), words);
+            let call = call.by(target.who.as_ref()).long().holding(&target.alone);
+            let (sender, receiver) = mpsc::channel(16);
+            let to = target.clone();
+            // Should git end early this is shorter than it was, which the comparison sees.
+            let written = tokio::task::spawn_blocking(move || {
+                let mut content = Stream { receiver, piece: Bytes::new() };
+                let written = to.ground()?.write(&path, mode, &mut content);
+                written.map_err(|error| to.failed(&path, &error))
+            });
+            let streamed = self.git.stream(&call, &sender).await;
+            drop(sender);
+            let broken = |why: String| Failure::new(RESTORE, &target.root, Cause::Other(why));
+            written.await.map_err(|error| broken(error.to_string()))??;
+            streamed?;
+        }
+        let to = target.clone();
+        blocking(move || plan.close(&to)).await
+    }
+}
+
+/// Makes the pointer of a submodule say where its repository is; one with a repository inside has none.
+fn repoint(files: &Target, pointer: &[u8], to: &Path) -> Result<(), Failure> {
+    let there = files.root.join(super::work::path_of(pointer));
+    if !there.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        return Ok(());
+    }
+    let text = [b"gitdir: ", to.as_os_str().as_bytes(), b"\n"].concat();
+    let written = files.ground()?.write(pointer, 0o644, &mut text.as_slice());
+    written.map_err(|error| files.failed(pointer, &error))
+}
+
+/// Says in the entry that what is in the worktree is not the session's yet, or that it is from here on.
+async fn mark(admin: &Target, is_restoring: bool) -> Result<(), Failure> {
+    let admin = admin.clone();
+    blocking(move || {
+        let mut ground = admin.ground()?;
+        let name = MARKER.as_bytes();
+        let marked = match is_restoring {
+            true => ground.write(name, 0o644, &mut std::io::empty()).and_then(|()| ground.sync()),
+            false => ground.sync().and_then(|()| ground.remove(name)),
+        };
+        marked.map_err(|error| admin.failed(name, &error))
+    })
+    .await
+}
+
+/// What was written survives a power cut from here on.
+async fn settle(files: &Target) -> Result<(), Failure> {
+    let files = files.clone();
+    blocking(move || files.ground()?.sync().map_err(|error| files.failed(b"", &error))).await
+}
+
+async fn planned(item: &TrashItem) -> Result<Plan, Failure> {
+    let item = item.clone();
+    blocking(move || Plan::of(&item)).await
+}
+
+/// Compares what is in the directory with what the plan says; there may be more unless that is all.
+async fn compare(root: &Path, is_all: bool, expected: Files) -> Result<(), Failure> {
+    let root = root.to_owned();
+    blocking(move || {
+        let mut archive = Archive { path: Some(root.clone()), ..Archive::empty(Record::nobodys()) };
+        // What is in the place of git's pointer is looked at only if it was to be there.
+        if !expected.keys().any(|path| path.starts_with(POINTER)) {
+            archive.skipped.insert(b".git".to_vec());
+        }
+        let found = archive.files(&|_| true);
+        let mut there = found.map_err(|broken| Failure::io(RESTORE, &broken.path, &broken.error))?;
+        there.retain(|path, _| is_all || expected.contains_key(path));
+        match first_difference(&there, &expected) {
+            Some(path) => {
+                let why = format!("{path} in it is not as it was saved");
+                Err(Failure::new(RESTORE, &root, Cause::PathTaken { path: root.clone(), why }))
+            }
+            None => Ok(()),
+        }
+    })
+    .await
+}
+
+fn is_empty(directory: &Path) -> Result<bool, Failure> {
+    let mut listing =
+        std::fs::read_dir(directory).map_err(|error| Failure::io(RESTORE, directory, &error))?;
+    Ok(listing.next().is_none())
+}
+
+/// The directory that becomes the restored one. Where a user is named it must be where he may write himself.
+fn make_beside(beside: &Path, who: Option<&Account>) -> std::io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+    if let (Some(who), Some(parent)) = (who, beside.parent()) {
+        let found = parent.metadata()?;
+        if found.uid() != who.uid && found.mode() & 0o002 == 0 {
+            let text = format!("{} is not '{}''s to write in", parent.display(), who.name);
+            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text));
+        }
+    }
+    match std::fs::DirBuilder::new().mode(0o700).create(beside) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    who.map_or(Ok(()), |who| chown(beside, Some(who.uid), Some(who.gid)))
+}
+
+/// An object that git hands on in pieces.
+struct Stream {
+    receiver: mpsc::Receiver<Bytes>,
+    piece: Bytes,
+}
+
+impl std::io::Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.receiver.blocking_recv() {
+                Some(piece) => self.piece = piece,
+                None => return Ok(0),
+            }
+        }
+        let length = buffer.len().min(self.piece.len());
+        buffer[..length].copy_from_slice(&self.piece.split_to(length));
+        Ok(length)
+    }
+}
