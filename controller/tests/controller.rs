@@ -12,5 +12,9 @@ mod edge;
 mod harness;
 #[path = "controller/links.rs"]
 mod links;
+#[path = "controller/saved.rs"]
+mod saved;
+#[path = "controller/steering.rs"]
+mod steering;
 #[path = "controller/watches.rs"]
 mod watches;

@@ -1,6 +1,7 @@
 //! The trash: saved work lies on the nodes, and only they can say what there is. All that can be reached are asked; who
 //! could not be asked is said.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,11 +41,12 @@ pub async fn list(
         node => Some(resolve::node(&fleet, node)?.id),
     };
     let mut found = everywhere(plane, only).await?;
+    let (project, session) = parts(&asked.session, &asked.project);
     let is_wanted = |item: &v1::TrashItem| {
-        let is_of_project = asked.project.is_empty() || item.project == asked.project;
-        let is_of_session = asked.session.is_empty()
-            || item.name == asked.session
-            || (asked.session.starts_with(SessionId::PREFIX) && item.session_id.starts_with(&asked.session));
+        let is_of_project = project.is_empty() || item.project == project;
+        let is_of_session = session.is_empty()
+            || item.name == session
+            || (session.starts_with(SessionId::PREFIX) && item.session_id.starts_with(session));
         is_of_project && is_of_session
     };
     found.items.retain(is_wanted);
@@ -92,7 +94,8 @@ async fn as_session(
 ) -> Result<Response<v1::RestoreTrashResponse>, Status> {
     let stored = whole(plane, node.id, item.clone()).await?;
     let told = stored.assignment.ok_or_else(odd)?;
-    let told = assignment::from_wire(told).map_err(Error::from)?;
+    // It is the node's own word that cannot be read, and not what the caller asked.
+    let told = assignment::from_wire(told).map_err(|_| odd())?;
     let mut parts = Spec::clone(&told.spec).into_parts();
     parts.node = Some(node.name.clone());
     // Their values went with the session.
@@ -136,9 +139,13 @@ pub async fn purge(
     let found = everywhere(plane, None).await?;
     let mut wanted: BTreeMap<NodeId, Vec<String>> = BTreeMap::new();
     for id in &asked.items {
-        let place = found.items.iter().position(|item| item.id == *id);
-        let place = place.ok_or_else(|| unknown(id, &found.unreachable))?;
-        wanted.entry(found.nodes[place].id).or_default().push(id.clone());
+        let all = found.items.iter().cloned().zip(found.nodes.iter().cloned());
+        let claimed: Vec<_> = all.filter(|(item, _)| item.id == *id).collect();
+        match claimed.as_slice() {
+            [] => return Err(unknown(id, &found.unreachable).into()),
+            [(_, node)] => wanted.entry(node.id).or_default().push(id.clone()),
+            several => return Err(ambiguous(id, several, true).into()),
+        }
     }
     let fleet = plane.registry.now().fleet.clone();
     let mut purged = Vec::new();
@@ -150,6 +157,7 @@ pub async fn purge(
         let ask = Ask::PurgeTrash(PurgeTrash { items, expired: asked.expired });
         purged.extend(items_of(node, said(plane, node.id, ask).await?)?);
     }
+    purged.sort_by(by_age);
     Ok(Response::new(v1::PurgeTrashResponse { items: purged, unreachable_nodes: found.unreachable }))
 }
 
@@ -171,11 +179,20 @@ async fn everywhere(plane: &Plane, only: Option<NodeId>) -> Result<Found, Error>
         .collect();
     let asked = nodes.iter().map(|node| async move {
         let said = said(plane, node.id, Ask::ReadTrash(ReadTrash { item: String::new() }));
-        match tokio::time::timeout(PATIENCE, said).await {
-            Ok(Ok(said)) => items_of(node, said).map(Some),
+        let items = match tokio::time::timeout(PATIENCE, said).await {
+            Ok(Ok(said)) => items_of(node, said),
+            Ok(Err(status)) if status.code() == Code::Unavailable => return Ok(None),
+            Ok(Err(status)) => Err(node_said(&status)),
+            Err(_) => return Ok(None),
+        };
+        match items {
+            Ok(items) => Ok(Some(items)),
+            Err(error) if only.is_some() => Err(error),
             // Its absence is told, not an error: what the others have is worth showing.
-            Ok(Err(status)) if status.code() != Code::Unavailable => Err(node_said(&status)),
-            Ok(Err(_)) | Err(_) => Ok(None),
+            Err(error) => {
+                tracing::warn!(node = %node.name, "its trash cannot be read: {}", error.text);
+                Ok(None)
+            }
         }
     });
     let (mut found, mut all) = (Found::default(), Vec::new());
@@ -185,10 +202,16 @@ async fn everywhere(plane: &Plane, only: Option<NodeId>) -> Result<Found, Error>
             None => found.unreachable.push(node.name.to_string()),
         }
     }
-    let age = |item: &v1::TrashItem| item.create_time.map_or((0, 0), |time| (time.seconds, time.nanos));
-    all.sort_by(|(a, _), (b, _)| age(b).cmp(&age(a)).then_with(|| a.id.cmp(&b.id)));
+    all.sort_by(|(a, _), (b, _)| by_age(a, b));
+    found.unreachable.sort();
     (found.items, found.nodes) = all.into_iter().unzip();
     Ok(found)
+}
+
+/// The newest first.
+fn by_age(a: &v1::TrashItem, b: &v1::TrashItem) -> Ordering {
+    let saved = |item: &v1::TrashItem| item.create_time.map_or((0, 0), |time| (time.seconds, time.nanos));
+    saved(b).cmp(&saved(a)).then_with(|| a.id.cmp(&b.id))
 }
 
 /// The one item that is meant: by its id, the beginning of it, or the name of its session.
@@ -196,25 +219,40 @@ async fn one(plane: &Plane, reference: &str, project: &str) -> Result<(Arc<Node>
     if reference.is_empty() {
         return Err(Error::invalid("item", "is missing: give an item's id or its session's name"));
     }
+    let (project, name) = parts(reference, project);
     let project = resolve::project(project)?;
     let Found { items, nodes, unreachable } = everywhere(plane, None).await?;
-    let by_id = reference.starts_with(SessionId::PREFIX);
-    let is_meant = |item: &v1::TrashItem| match by_id {
-        true => item.id.starts_with(reference),
-        false => item.name == reference && item.project == project.as_str(),
+    let is_exact = |item: &v1::TrashItem| item.id == reference;
+    let is_whole = items.iter().any(is_exact);
+    let is_meant = |item: &v1::TrashItem| match reference.starts_with(SessionId::PREFIX) {
+        true => is_exact(item) || !is_whole && item.id.starts_with(reference),
+        false => item.name == name && item.project == project.as_str(),
     };
-    let mut meant: Vec<_> = items.into_iter().zip(nodes).filter(|(item, _)| is_meant(item)).collect();
-    if let Some(exact) = meant.iter().position(|(item, _)| item.id == reference) {
-        meant = vec![meant.swap_remove(exact)];
-    }
+    let meant: Vec<_> = items.into_iter().zip(nodes).filter(|(item, _)| is_meant(item)).collect();
     match meant.as_slice() {
         [] => Err(unknown(reference, &unreachable)),
         [(item, node)] => Ok((node.clone(), item.clone())),
-        several => {
-            let ids: Vec<_> = several.iter().take(5).map(|(item, _)| item.id.as_str()).collect();
-            let text = format!("'{reference}' may be more than one item: {}", ids.join(", "));
-            Err(Error::new(Code::InvalidArgument, "AMBIGUOUS", text, "give the whole id"))
-        }
+        several => Err(ambiguous(reference, several, is_whole)),
+    }
+}
+
+fn ambiguous(reference: &str, several: &[(v1::TrashItem, Arc<Node>)], is_whole: bool) -> Error {
+    let on: Vec<_> =
+        several.iter().take(5).map(|(item, node)| format!("{} on {}", item.id, node.name)).collect();
+    let text = format!("'{reference}' may be more than one item: {}", on.join(", "));
+    let hint = if is_whole {
+        "only one node can have it: what the other says is not true; droverctl node revoke ends its right to speak"
+    } else {
+        "give the whole id"
+    };
+    Error::new(Code::InvalidArgument, "AMBIGUOUS", text, hint)
+}
+
+/// A project and a name or id of it, of what may be `project/name`.
+fn parts<'a>(reference: &'a str, in_project: &'a str) -> (&'a str, &'a str) {
+    match reference.split_once('/') {
+        Some(parts) if !reference.starts_with(SessionId::PREFIX) => parts,
+        _ => (in_project, reference),
     }
 }
 

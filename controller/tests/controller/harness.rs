@@ -1,5 +1,8 @@
 //! A controller on a free port, a client of it, and an agent that only speaks the wire.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +12,12 @@ use drover_daemon::clock::Clock;
 use drover_proto::node_v1::link_request::Message as Up;
 use drover_proto::node_v1::link_response::Message as Down;
 use drover_proto::node_v1::node_link_service_client::NodeLinkServiceClient;
-use drover_proto::node_v1::{Hello, LinkRequest, LinkResponse, Report, Reports};
+use drover_proto::node_v1::report::Observation;
+use drover_proto::node_v1::tunnel_request::Message as Said;
+use drover_proto::node_v1::{
+    Assignment, Hello, LinkRequest, LinkResponse, OpenTunnel, Order, Report, Reports, TunnelEnd, TunnelOpen,
+    TunnelRequest,
+};
 use drover_proto::v1;
 use drover_proto::v1::enrollment_service_client::EnrollmentServiceClient;
 use drover_proto::v1::maintenance_service_client::MaintenanceServiceClient;
@@ -133,6 +141,9 @@ pub struct Agent {
     pub down: Streaming<LinkResponse>,
     pub cookie: Vec<u8>,
     sequence: u64,
+    channel: Channel,
+    /// What came while something else was waited for.
+    unheard: VecDeque<Down>,
 }
 
 pub async fn link(running: &Running, identity: Identity, cookie: Vec<u8>) -> Result<Agent, Status> {
@@ -150,19 +161,106 @@ pub async fn link_as(
     let hello = Hello { protocol_version: 1, cookie, facts: Some(facts), held: vec![] };
     up.send(LinkRequest { message: Some(Up::Hello(hello)) }).await.unwrap();
     let mut down =
-        NodeLinkServiceClient::new(channel).link(ReceiverStream::new(requests)).await?.into_inner();
+        NodeLinkServiceClient::new(channel.clone()).link(ReceiverStream::new(requests)).await?.into_inner();
     let Some(Down::Welcome(welcome)) = down.message().await?.and_then(|first| first.message) else {
         panic!("the first word is a welcome");
     };
-    Ok(Agent { up, down, cookie: welcome.cookie, sequence: welcome.acknowledged })
+    Ok(Agent {
+        up,
+        down,
+        cookie: welcome.cookie,
+        sequence: welcome.acknowledged,
+        channel,
+        unheard: VecDeque::new(),
+    })
+}
+
+/// Makes a call while an agent answers what the controller asks of it meanwhile.
+pub async fn beside<T>(call: impl Future<Output = T>, answering: impl Future<Output = Infallible>) -> T {
+    tokio::select! {
+        done = call => done,
+        never = answering => match never {},
+    }
+}
+
+/// The workspace that every session has here.
+pub fn workspace() -> v1::Workspace {
+    v1::Workspace { path: "/w".into(), branch: "drover/a".into(), base_commit: "c0ffee".into() }
+}
+
+/// A run that was ordered, as it began.
+pub fn begun(order: &Order) -> v1::Run {
+    v1::Run {
+        id: order.run_id.clone(),
+        ordinal: order.ordinal,
+        start_time: Some(prost_types::Timestamp { seconds: 100, nanos: 0 }),
+        handle: Some(v1::RunHandle { handle: Some(v1::run_handle::Handle::Pid(42)) }),
+        ..v1::Run::default()
+    }
+}
+
+/// The same, as it ended.
+pub fn ended(order: &Order, outcome: v1::RunOutcome, detail: &str) -> v1::Run {
+    v1::Run {
+        end_time: Some(prost_types::Timestamp { seconds: 130, nanos: 0 }),
+        outcome: outcome.into(),
+        detail: detail.into(),
+        ..begun(order)
+    }
 }
 
 impl Agent {
     pub async fn next(&mut self) -> Down {
+        match self.unheard.pop_front() {
+            Some(earlier) => earlier,
+            None => self.newest().await,
+        }
+    }
+
+    async fn newest(&mut self) -> Down {
         let next = tokio::time::timeout(Duration::from_secs(20), self.down.message())
             .await
             .expect("something comes");
         next.unwrap().unwrap().message.unwrap()
+    }
+
+    /// The next assignment of this session that is like this.
+    pub async fn told(&mut self, session: &str, is_it: impl Fn(&Assignment) -> bool) -> Assignment {
+        loop {
+            let told = self.assignment(session).await;
+            if is_it(&told) {
+                return told;
+            }
+        }
+    }
+
+    /// Reports that the workspace is there and that the run has begun, with this deadline.
+    pub async fn begin(&mut self, told: &Assignment, order: &Order, deadline: Option<i64>) {
+        self.report(told, Observation::WorkspaceReady(workspace())).await;
+        let deadline = deadline.map(|seconds| prost_types::Timestamp { seconds, nanos: 0 });
+        self.report(told, Observation::RunStarted(v1::Run { deadline, ..begun(order) })).await;
+    }
+
+    /// Opens every tunnel that the controller asks for, and says in it what the script has for it.
+    pub async fn answering(&mut self, script: impl Fn(&OpenTunnel) -> Vec<Said>) -> Infallible {
+        loop {
+            let asked = match self.down.message().await.unwrap().unwrap().message.unwrap() {
+                Down::OpenTunnel(asked) => asked,
+                other => {
+                    self.unheard.push_back(other);
+                    continue;
+                }
+            };
+            let open = Said::Open(TunnelOpen { tunnel_id: asked.tunnel_id.clone() });
+            let end = Said::End(TunnelEnd {});
+            let said = std::iter::once(open).chain(script(&asked)).chain([end]);
+            let requests: Vec<_> = said.map(|said| TunnelRequest { message: Some(said) }).collect();
+            let stream = tokio_stream::iter(requests);
+            let tunnel = NodeLinkServiceClient::new(self.channel.clone()).tunnel(stream).await;
+            // The controller closes it once it has heard enough.
+            let mut tunnel = tunnel.unwrap().into_inner();
+            while let Ok(Some(_)) = tunnel.message().await {}
+        }
     }
 
     /// The next assignment of this session.
@@ -194,9 +292,12 @@ impl Agent {
         let message = Up::Reports(Reports { reports: vec![report] });
         self.up.send(LinkRequest { message: Some(message) }).await.unwrap();
         loop {
-            if let Down::ReportsAcknowledged(durable) = self.next().await {
-                assert_eq!(durable.sequence, self.sequence);
-                return;
+            match self.newest().await {
+                Down::ReportsAcknowledged(durable) => {
+                    assert_eq!(durable.sequence, self.sequence);
+                    return;
+                }
+                other => self.unheard.push_back(other),
             }
         }
     }
