@@ -206,6 +206,9 @@ fn a_hard_reset_ends_when_the_new_workspace_is_there_and_says_where_the_old_ones
     ");
     let asked: Vec<ResetSessionRequest> = server.heard("ResetSession");
     assert!(asked.len() == 1 && asked[0].hard && !asked[0].validate_only, "with a yes nobody looks first");
+    let json = server.run(&["reset", "fix", "--hard", "--yes", "-o", "json"]).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["state"], "SESSION_STATE_READY", "a place in the queue is not the end");
     insta::assert_snapshot!(server.shown(&["reset", "fix", "--hard", "--yes", "--no-wait"]), @"
     exit 0
     --- stdout
