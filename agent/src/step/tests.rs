@@ -32,6 +32,7 @@ struct Machine {
     died: bool,
     /// Making it fails, with a fault that may pass so many times and then stays or goes.
     broken: BTreeMap<&'static str, Broken>,
+    code: Option<FaultCode>,
     blind: bool,
     undo_fails: bool,
 }
@@ -123,7 +124,8 @@ impl Step<Facts> for Making {
             Some(Broken::ForGood) => Err(fault(self.0, false)),
             Some(Broken::Passing(left)) if *left > 0 => {
                 *left -= 1;
-                Err(fault(self.0, true))
+                let fault = fault(self.0, true);
+                Err(Fault { code: machine.code.unwrap_or(fault.code), ..fault })
             }
             Some(Broken::Passing(_)) | None => {
                 machine.things.insert(self.0, Thing::Whole);
@@ -156,12 +158,13 @@ fn report(word: &'static str) -> Vec<Write> {
 
 /// Runs the saga until it ends or the machine dies. None: it died.
 fn run(fake: &Fake, on_failure: OnFailure) -> Option<Result<Facts, Stopped>> {
+    run_by(Engine::new(CancellationToken::new()), fake, on_failure)
+}
+
+fn run_by(engine: Engine, fake: &Fake, on_failure: OnFailure) -> Option<Result<Facts, Stopped>> {
     let steps = NAMES.map(|name| Box::new(Making(name, fake.clone())) as Box<dyn Step<Facts>>);
     let saga = Saga { key: key(), steps: steps.into(), on_failure };
-    let engine = Engine {
-        backoff: Backoff { first: Duration::ZERO, longest: Duration::ZERO },
-        ..Engine::new(CancellationToken::new())
-    };
+    let engine = Engine { backoff: Backoff { first: Duration::ZERO, longest: Duration::ZERO }, ..engine };
     let record = fake.with(|machine| machine.book.sagas.get(&key()).cloned().unwrap_or_default());
     let around = Around {
         opening: Vec::new(),
@@ -247,6 +250,22 @@ fn a_fault_that_passes_is_tried_again_and_one_that_does_not_pass_ends_it() {
     fake.with(|machine| machine.broken.insert("b", Broken::Passing(4)));
     assert!(matches!(run(&fake, OnFailure::Undo), Some(Err(Stopped::Failed(_)))));
     assert_eq!(things(&fake), []);
+}
+
+#[test]
+fn a_step_that_has_waited_for_what_was_in_its_way_is_not_tried_again() {
+    let passing = || {
+        let fake = Fake::default();
+        fake.with(|machine| machine.broken.insert("b", Broken::Passing(1)));
+        fake
+    };
+    let engine = Engine { patience: Duration::ZERO, ..Engine::new(CancellationToken::new()) };
+    assert!(matches!(run_by(engine, &passing(), OnFailure::Undo), Some(Err(Stopped::Failed(_)))));
+    let fake = passing();
+    fake.with(|machine| machine.code = Some(FaultCode::Network));
+    assert!(matches!(run(&fake, OnFailure::Undo), Some(Err(Stopped::Failed(_)))));
+    assert_eq!(things(&fake), []);
+    run(&passing(), OnFailure::Undo).unwrap().unwrap();
 }
 
 #[test]
