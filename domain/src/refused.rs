@@ -44,6 +44,8 @@ pub enum Refused {
     CookieStale(Name),
     #[error("node '{node}' still has {sessions} sessions")]
     NodeInUse { node: Name, sessions: usize },
+    #[error("session '{session}' cannot be given more time: its run may have {most} {what}")]
+    TimeUsedUp { session: Name, most: u64, what: &'static str },
     #[error("there are already {there} {what}; at most {most} are allowed")]
     LimitReached { what: &'static str, there: usize, most: usize },
 }
@@ -78,7 +80,7 @@ impl Refused {
             | Self::TokenWrong
             | Self::NodeRevoked(_)
             | Self::CookieStale(_) => Reason::NotAllowed,
-            Self::LimitReached { .. } => Reason::Exhausted,
+            Self::LimitReached { .. } | Self::TimeUsedUp { .. } => Reason::Exhausted,
         }
     }
 
@@ -101,7 +103,7 @@ impl Refused {
             Self::NodeRevoked(_) => "NODE_REVOKED",
             Self::CookieStale(_) => "NODE_COPIED_OR_ROLLED_BACK",
             Self::NodeInUse { .. } => "NODE_IN_USE",
-            Self::LimitReached { .. } => "LIMIT_REACHED",
+            Self::LimitReached { .. } | Self::TimeUsedUp { .. } => "LIMIT_REACHED",
         }
     }
 
@@ -129,6 +131,9 @@ impl Refused {
                 "if it was copied, stop the copy; if its state was restored, revoke it and let it join again"
             }
             Self::NodeInUse { .. } => "remove its sessions first: droverctl ps --all shows them",
+            Self::TimeUsedUp { .. } => {
+                "this was fixed when it was created (--max-extensions, --max-extension); let it end, and start it again"
+            }
             Self::LimitReached { .. } => "clean up what is no longer needed, or raise the limit",
         }
     }

@@ -53,7 +53,7 @@ pub struct Limits {
     pub extend_signs: Option<Signs>,
     /// How often a run's deadline may be moved.
     pub max_extensions: Option<u32>,
-    /// How far it may be moved in all.
+    /// How far signs of life may move it in all, and how far people may.
     pub max_extension: Option<Duration>,
 }
 

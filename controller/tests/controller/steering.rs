@@ -88,7 +88,7 @@ async fn more_time_than_a_session_may_have_is_refused_in_words_that_say_the_limi
     let far = at_work(&running, far).await;
     let mut client = sessions(&running).await;
     for (name, words) in
-        [("often", "1 extensions of this run"), ("far", "30 seconds of extension of this run")]
+        [("often", "may have 1 extensions"), ("far", "may have 40 seconds more than its timeout")]
     {
         client.extend_session(extend(name, 30, "")).await.unwrap();
         let status = client.extend_session(extend(name, 30, "")).await.unwrap_err();

@@ -265,7 +265,7 @@ Examples:
   droverctl extend fix 2h -o json | jq -r .currentRun.deadline
 
 How often and how far a deadline can be moved is the session's own: `run` has --max-extensions and \
---max-extension. What was moved by the run's own signs of life counts too.")]
+--max-extension. How often it was moved by the run's own signs of life counts too.")]
 pub struct ExtendArgs {
     /// The session
     pub session: String,

@@ -80,13 +80,13 @@ fn what_is_wrong_with_an_extension_is_said() {
     For more information, try '--help'.
     ");
     assert!(server.heard::<ExtendSessionRequest>("ExtendSession").is_empty(), "nobody was asked");
-    let words = "there are already 10 extensions of this run; at most 10 are allowed";
+    let words = "session 'fix' cannot be given more time: its run may have 10 extensions";
     server.refuses("ExtendSession", (Code::ResourceExhausted, "LIMIT_REACHED"), words, "make room");
     insta::assert_snapshot!(server.shown(&["extend", "fix", "30m"]), @"
     exit 4
     --- stdout
     --- stderr
-    error: there are already 10 extensions of this run; at most 10 are allowed
+    error: session 'fix' cannot be given more time: its run may have 10 extensions
       where: https://ADDRESS
        next: make room
     ");

@@ -26,13 +26,14 @@ impl Draft<'_> {
         };
         let most = limits.max_extensions();
         if run.extensions >= most {
-            let (there, most) = (run.extensions as usize, most as usize);
-            return Err(Refused::LimitReached { what: "extensions of this run", there, most });
+            let session = before.name.clone();
+            return Err(Refused::TimeUsedUp { session, most: most.into(), what: "extensions" });
         }
         let total = run.grant.total.saturating_add(by);
         if let Some(most) = limits.max_extension.filter(|most| total > *most) {
-            let (there, most) = (run.grant.total.as_secs() as usize, most.as_secs() as usize);
-            return Err(Refused::LimitReached { what: "seconds of extension of this run", there, most });
+            let session = before.name.clone();
+            let (most, what) = (most.as_secs(), "seconds more than its timeout");
+            return Err(Refused::TimeUsedUp { session, most, what });
         }
         run.grant.total = total;
         run.grant.count += 1;

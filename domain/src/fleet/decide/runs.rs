@@ -30,6 +30,10 @@ pub(super) fn extended(
     extensions: u32,
 ) -> Option<Kind> {
     let State::Running { run: live, .. } = &mut session.state else { return None };
+    // A report that was sent before a grant was heard knows less than what is expected since: a deadline never comes
+    // nearer.
+    let deadline = live.deadline.map_or(deadline, |known| known.max(deadline));
+    let extensions = live.extensions.max(extensions);
     let is_news = live.deadline != Some(deadline) || live.extensions != extensions;
     if live.order.run != run || !is_news {
         return None;

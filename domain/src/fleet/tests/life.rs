@@ -111,11 +111,18 @@ fn added_time_counts_and_is_capped_in_number_and_in_total() {
     assert!(extend(&mut world, 7).is_ok());
     let run = session(&world, id).state.live().unwrap().clone();
     assert_eq!((run.deadline, run.extensions), (Some(deadline.after(SECOND * 7)), 2));
+    report(&mut world, id, |order| Observation::RunExtended { run: order.run, deadline, extensions: 1 });
+    let run = session(&world, id).state.live().unwrap().clone();
+    assert_eq!(
+        (run.deadline, run.extensions),
+        (Some(deadline.after(SECOND * 7)), 2),
+        "what was late is no news"
+    );
     let grant = world.fleet.assignment(&session(&world, id)).unwrap().grant;
     assert_eq!((grant.total, grant.count), (SECOND * 7, 1));
-    assert!(matches!(extend(&mut world, 4), Err(Refused::LimitReached { .. })), "too far in all");
+    assert!(matches!(extend(&mut world, 4), Err(Refused::TimeUsedUp { .. })), "too far in all");
     assert!(extend(&mut world, 3).is_ok());
-    assert!(matches!(extend(&mut world, 0), Err(Refused::LimitReached { .. })), "too often");
+    assert!(matches!(extend(&mut world, 0), Err(Refused::TimeUsedUp { .. })), "too often");
 }
 
 #[test]
