@@ -30,6 +30,7 @@ use crate::runtime::{Places, Processes};
 use crate::saga::Home;
 use crate::step::Engine;
 use crate::tunnel::Tunnels;
+use crate::upkeep;
 use crate::workspace::Workspaces;
 
 /// A running agent.
@@ -76,7 +77,8 @@ impl App {
             None => join::join(&config, &facts, &tasks).await?.ok_or(StartError::Stopped)?,
         };
         let (ledger, owner) = Ledger::open(&config.state_dir, identity.node)?;
-        let (home, shown) = (home(&config, &identity, &clock)?, identity.name.clone());
+        let runs = processes(&config, identity.node, &clock)?;
+        let (home, shown) = (home(&config, &identity, runs.clone())?, identity.name.clone());
         let park = CancellationToken::new();
         let book = ledger.load().await?;
         let node = identity.node;
@@ -89,6 +91,7 @@ impl App {
         };
         means.home.delete_put_away(&tasks);
         let converge = Converge::start(means, config.limits, &book);
+        tasks.spawn(upkeep::keep(converge.clone(), runs, config.logs, tasks.clone()));
         tracing::info!(%node, name = shown, sessions = book.sessions.len(), "the agent is up");
         let standing = keep_link(&config, converge, Arc::new(facts), identity);
         Ok(Running { node, name: shown, standing, tasks, park, owner })
@@ -124,15 +127,15 @@ impl Running {
     }
 }
 
-fn home(config: &Config, identity: &Identity, clock: &Clock) -> Result<Home, StartError> {
+fn home(config: &Config, identity: &Identity, runs: Processes) -> Result<Home, StartError> {
     let state = &config.state_dir;
     let worktrees = config.worktrees.clone().unwrap_or_else(|| state.join("worktrees"));
     let worktrees = directory(&worktrees)?;
     let git = Git::new(config.git.clone());
     let workspaces = Workspaces::new(git.clone(), config.regenerable.iter().map(String::as_str));
+    let workspaces = workspaces.with_trash(config.trash);
     let mirrors =
         Mirrors { root: directory(&state.join("repositories"))?, git, locks: workspaces.locks().clone() };
-    let runs = processes(config, identity.node, clock)?;
     Ok(Home {
         state: state.clone(),
         installation: identity.installation,

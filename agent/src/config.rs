@@ -12,9 +12,10 @@ use crate::converge;
 use crate::facts::Offer;
 use crate::git::limits::{Limits, Own};
 use crate::git::runner;
+use crate::logs::keep;
 use crate::pressure;
 use crate::process::Boot;
-use crate::workspace::REGENERABLE;
+use crate::workspace::{REGENERABLE, TrashRules};
 
 /// Everything that an agent can be told.
 #[derive(Clone, Debug)]
@@ -33,6 +34,10 @@ pub struct Config {
     /// Names of ignored paths that can be made again, and are not saved on removal.
     pub regenerable: Vec<String>,
     pub limits: converge::Limits,
+    /// How long the logs of ended runs are kept, and how much of them.
+    pub logs: keep::Rules,
+    /// How long saved work is kept, and how much of it.
+    pub trash: TrashRules,
     /// How long a shutdown may wait for the step in hand.
     pub patience: Duration,
     /// A program that serves the hidden `shim` command: it supervises runs.
@@ -84,6 +89,8 @@ impl Config {
             git: runner::Settings::default(),
             regenerable: REGENERABLE.map(str::to_owned).into(),
             limits: usual_limits(),
+            logs: keep::Rules::default(),
+            trash: TrashRules::default(),
             patience: Duration::from_secs(20),
             shim,
             boot_id: Boot::FILE.into(),
@@ -132,6 +139,11 @@ impl Config {
         let every = from.get("checkpoint_every", None, duration);
         config.limits.checkpoint_every =
             every.map_or(usual.checkpoint_every, |every| Some(every).filter(|every| !every.is_zero()));
+        let usual = config.logs;
+        config.logs.longest = from.get("logs.keep", None, duration).unwrap_or(usual.longest);
+        config.logs.most_bytes = from.get("logs.most_bytes", None, bytes).unwrap_or(usual.most_bytes);
+        config.trash.ttl = from.get("trash.keep", None, duration).unwrap_or(config.trash.ttl);
+        config.trash.budget = from.get("trash.most_bytes", None, bytes).or(config.trash.budget);
         config.patience = from.get("shutdown_timeout", None, duration).unwrap_or(config.patience);
         config
     }
@@ -222,6 +234,23 @@ fn address(text: &str) -> Result<String, String> {
         Some((host, port)) if !host.is_empty() && is_port(port) => Ok(address.to_owned()),
         _ => Err("is not HOST:PORT".into()),
     }
+}
+
+/// A number of bytes, or one with K, M, G or T for so many KiB, MiB, GiB, TiB.
+fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let shift = match text[digits.len()..].trim() {
+        "" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        "T" | "TiB" => 40,
+        _ => 64,
+    };
+    let number = digits.trim().parse::<u64>().ok();
+    number
+        .and_then(|number| number.checked_mul(1_u64.checked_shl(shift)?))
+        .ok_or_else(|| format!("'{text}' is not a number of bytes such as 500M or 20G"))
 }
 
 fn count(text: &str) -> Result<usize, String> {

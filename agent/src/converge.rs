@@ -25,6 +25,7 @@ use crate::ledger::{self, Book, Entry, Journal, Ledger, Write};
 use crate::saga::Home;
 use crate::step::Engine;
 use crate::wire;
+use crate::workspace::TrashItem;
 use session::Tender;
 
 /// How long a run that was told to end may still take: it is told again, then killed.
@@ -184,6 +185,15 @@ impl Converge {
                 tracing::warn!(%session, "its supervisor was not told how long it may go on: {}", fault.text);
             }
         }
+    }
+
+    /// Deletes saved work that has expired.
+    pub async fn purge_expired(&self) -> Result<Vec<TrashItem>, ledger::Error> {
+        let Means { home, ledger, clock, .. } = self.means();
+        let repositories = ledger.repositories().await?;
+        let ttl = home.workspaces.trash_rules().ttl;
+        let now = clock.wall_millis();
+        Ok(home.workspaces.purge_expired(&repositories, &home.owner(), now, ttl).await)
     }
 
     pub fn means(&self) -> &Means {

@@ -98,6 +98,11 @@ impl Ledger {
         self.ask(Job::Cookie).await
     }
 
+    /// The repositories that saved work may lie in.
+    pub async fn repositories(&self) -> Result<Vec<PathBuf>, Error> {
+        self.ask(Job::Repositories).await
+    }
+
     /// What a person should know of how it was found.
     pub fn notes(&self) -> Vec<String> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -21,5 +21,6 @@ pub mod shim;
 pub mod step;
 mod sys;
 pub mod tunnel;
+mod upkeep;
 mod wire;
 pub mod workspace;

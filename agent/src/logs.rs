@@ -6,6 +6,7 @@
 
 pub mod follow;
 mod format;
+pub mod keep;
 pub mod read;
 pub(crate) mod write;
 

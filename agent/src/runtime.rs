@@ -8,6 +8,7 @@ pub mod account;
 mod deadline;
 mod environment;
 mod install;
+mod keep;
 mod launch;
 mod look;
 mod runs;
@@ -167,7 +168,12 @@ impl Processes {
             drop(held);
             made
         });
-        made.await.map_err(|error| StartError::Supervisor(error.to_string()))??;
+        match made.await {
+            Ok(made) => made?,
+            // The program ends, and says nothing more of the run: it is looked for at the next start.
+            Err(error) if error.is_cancelled() => std::future::pending().await,
+            Err(error) => return Err(StartError::Supervisor(error.to_string())),
+        }
         let said = launch::launch(&self.0.shim, &self.directory(key)).await;
         let said = said.map_err(|source| StartError::Launch { shim: self.0.shim.clone(), source })?;
         match self.started(key).await {

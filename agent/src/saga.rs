@@ -3,6 +3,7 @@
 
 pub mod removal;
 pub mod run;
+pub mod saved;
 pub mod workspace;
 
 use std::fmt::Debug;

@@ -21,6 +21,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod usable;
 mod walk;
 pub mod work;
 
@@ -95,6 +96,10 @@ impl Workspaces {
     /// With other rules for what is saved than that everything is kept for 30 days.
     pub fn with_trash(self, trash: TrashRules) -> Self {
         Self { trash, ..self }
+    }
+
+    pub fn trash_rules(&self) -> TrashRules {
+        self.trash
     }
 
     pub fn git(&self) -> &Git {

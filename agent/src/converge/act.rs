@@ -18,6 +18,7 @@ use crate::failpoint::{self, Point};
 use crate::ledger::{Heading, Mark, Record, Write};
 use crate::saga::removal::{self, Leaving};
 use crate::saga::run::{self, Launch};
+use crate::saga::saved;
 use crate::saga::workspace::{self, Layout};
 use crate::saga::{Ended, Extended, Stop};
 use crate::step::{Around, Closing, Ending, OnFailure, Saga, Standing, Step, Stopped};
@@ -73,6 +74,7 @@ impl Tender {
                 let mut writes =
                     observe::change(session, local, &Observation::WorkspaceReady(layout.reported()));
                 writes.push(Write::Workspace { session, workspace: layout.reported() });
+                writes.extend(layout.common.clone().map(Write::Repository));
                 writes
             }
             Ending::Undone(fault) => {
@@ -204,7 +206,9 @@ impl Tender {
             return self.take_back(assignment).await;
         }
         let steps = match self.place_to_remove(assignment).await {
-            Ok(Left::Workspace(place)) => removal::steps(home, &place, leave.removal()),
+            Ok(Left::Workspace(place)) => {
+                removal::steps(home, &place, leave.removal(), &saved::label(assignment))
+            }
             Ok(Left::WithoutRepository(path)) => removal::without_repository(home, self.session, &path),
             Ok(Left::Nothing) => return self.removed(leave).await,
             Err(fault) => return self.fault(assignment, &fault).await,

@@ -35,6 +35,7 @@ use crate::saga::{Ended, Excerpt, Extended, Runs, Stop};
 use crate::workspace::{REGENERABLE, Workspaces};
 
 mod anew;
+mod lost;
 
 /// Runs that live as long as the test says, whatever becomes of the agent.
 #[derive(Debug, Default)]
@@ -441,41 +442,6 @@ fn a_fault_is_told_once_leaves_nothing_and_is_tried_again_under_a_new_attempt() 
     agent.assign(&assignment);
     agent.hears("ready", |seen| matches!(seen, Observation::WorkspaceReady(_)));
     assert_eq!(agent.observations().len(), 2);
-}
-
-#[test]
-fn without_its_ledger_an_agent_adopts_what_is_there() {
-    let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
-    fs::write(machine.worktree(1).join("b.txt"), "mine").unwrap();
-    let workspace = agent.converge.entry(SessionId::from_random([1; 10])).unwrap().workspace;
-    agent.dies();
-    machine.lose_ledger();
-    let agent = machine.start();
-    assert!(agent.converge.held().is_empty());
-    agent.assign(&Assignment { workspace, ..machine.assignment(1, running(1)) });
-    eventually("adopted", || matches!(agent.local(1).run, LocalRun::Live(_)));
-    assert_eq!(machine.runs.starts.load(Ordering::SeqCst), 1);
-    assert_eq!(fs::read(machine.worktree(1).join("b.txt")).unwrap(), b"mine");
-}
-
-#[test]
-fn a_run_is_stopped_for_real_although_the_ledger_that_knew_of_it_is_lost() {
-    let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
-    let workspace = agent.converge.entry(SessionId::from_random([1; 10])).unwrap().workspace;
-    agent.dies();
-    machine.lose_ledger();
-    let agent = machine.start();
-    let stop = Target::Ready { stop: Some(order(1)) };
-    agent.assign(&Assignment { workspace, ..machine.assignment(1, stop) });
-    let was_running = |seen: &Observation| matches!(seen, Observation::RunEnded { started: Some(_), .. });
-    agent.hears("the end of a run that had started", was_running);
-    assert!(machine.runs.runs.lock().unwrap()[&1].is_some(), "it was ended");
 }
 
 #[test]

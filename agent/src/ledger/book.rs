@@ -1,7 +1,8 @@
 //! What a ledger says, as a value: loaded as a whole at start, and the model that the database is tested against.
 //! `apply` is the one definition of what a write means.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use drover_domain::converge::Local;
@@ -18,6 +19,8 @@ pub struct Book {
     /// The last sequence that was given to a report.
     pub reported: u64,
     pub cookie: Option<Bytes>,
+    /// Where saved work may lie.
+    pub repositories: BTreeSet<PathBuf>,
 }
 
 /// One session on this node.
@@ -85,6 +88,8 @@ pub enum Write {
         session: SessionId,
         workspace: Workspace,
     },
+    /// Workspaces were made in this repository: saved work may lie in it from now on.
+    Repository(PathBuf),
     /// The session is no longer known here. Its reports stay until they are acknowledged.
     Forget(SessionId),
     /// A step's mark, together with its saga's data.
@@ -130,6 +135,7 @@ impl Book {
             Write::Workspace { session, workspace } => {
                 self.sessions.entry(*session).or_default().workspace = Some(workspace.clone());
             }
+            Write::Repository(common) => drop(self.repositories.insert(common.clone())),
             Write::Forget(session) => {
                 self.sessions.remove(session);
                 self.sagas.retain(|key, _| key.session != *session);

@@ -20,6 +20,7 @@ pub(super) enum Job {
     Reports { after: u64, most: usize, answer: Answer<Vec<(u64, Pending)>> },
     Cookie(Answer<Option<bytes::Bytes>>),
     Distrust(Answer<PathBuf>),
+    Repositories(Answer<Vec<PathBuf>>),
 }
 
 /// How many commits share one sync at most.
@@ -54,6 +55,9 @@ fn read(file: &mut OpenLedger, job: Job) {
         }
         Job::Reports { after, most, answer } => {
             drop(answer.send(rows::reports(connection, after, most).map_err(failed("read reports"))));
+        }
+        Job::Repositories(answer) => {
+            drop(answer.send(rows::repositories(connection).map_err(failed("be read"))));
         }
         Job::Distrust(answer) => drop(answer.send(distrust(file).map_err(failed("be set aside")))),
         Job::Cookie(answer) => drop(answer.send(rows::cookie(connection).map_err(failed("read the cookie")))),

@@ -1,6 +1,7 @@
 //! What a write and the whole book look like in SQL. Rows and words end here; numbers are stored as SQLite's i64.
 
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -19,6 +20,11 @@ pub(super) fn write(to: &Connection, write: &Write) -> Result<()> {
         Write::Assign { session, assignment } => assign(to, *session, assignment.as_deref()),
         Write::Local { session, local } => set_local(to, *session, local),
         Write::Workspace { session, workspace } => set_workspace(to, *session, workspace),
+        Write::Repository(common) => run(
+            to,
+            "INSERT INTO repositories (common) VALUES (?1) ON CONFLICT (common) DO NOTHING",
+            [common.to_string_lossy()],
+        ),
         Write::Forget(session) => forget(to, *session),
         Write::Mark { key, step, number, mark, data } => {
             saga(to, key, data)?;
@@ -170,6 +176,7 @@ pub(super) fn load(from: &Connection) -> Result<Book> {
     each(from, SESSIONS, (), |row| add_session(&mut book, row))?;
     each(from, SAGAS, (), |row| add_saga(&mut book, row))?;
     each(from, STEPS, (), |row| add_step(&mut book, row))?;
+    book.repositories = repositories(from)?.into_iter().collect();
     Ok(book)
 }
 
@@ -192,6 +199,15 @@ pub(super) fn reports(from: &Connection, after: u64, most: usize) -> Result<Vec<
         let pending =
             Pending { session: parsed(row, "session")?, progress: row.get("progress")?, body: body.into() };
         found.push((unsigned(row, "sequence")?, pending));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+pub(super) fn repositories(from: &Connection) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    each(from, "SELECT common FROM repositories", (), |row| {
+        found.push(PathBuf::from(row.get::<_, String>(0)?));
         Ok(())
     })?;
     Ok(found)

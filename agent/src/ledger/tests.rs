@@ -189,6 +189,7 @@ fn writes() -> impl Strategy<Value = Write> {
             workspace: Workspace { path: n.to_string().into(), branch: "b".into(), base_commit: "c".into() },
         }),
         one.clone().prop_map(|n| Write::Forget(session(n))),
+        one.clone().prop_map(|n| Write::Repository(format!("/r/{n}").into())),
         (one.clone(), 0..3_u8, 0..3_usize, any::<bool>()).prop_map(|(n, saga, step, made)| Write::Mark {
             key: key(n, saga),
             step: ["a", "b", "c"][step],

@@ -57,6 +57,11 @@ impl Writer {
         }
     }
 
+    /// Goes on with a log of which nothing is left, from this place.
+    pub(crate) fn behind(directory: &Path, place: u64) -> Self {
+        Self { place, ..Self::new(directory, 0) }
+    }
+
     pub(crate) fn append(&mut self, stream: Stream, time: i64, data: &[u8]) {
         let longest = LONGEST.min(usize::try_from(self.largest).unwrap_or(LONGEST) - FRAME - HEAD.len());
         for data in data.chunks(longest) {

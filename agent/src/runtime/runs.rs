@@ -8,7 +8,7 @@ use drover_domain::id::SessionId;
 use drover_domain::outcome::Outcome;
 use drover_domain::presence::Presence;
 use drover_domain::session::{Fault, FaultCode, Order};
-use drover_domain::spec::Resume;
+use drover_domain::spec::{self, Resume};
 use drover_domain::time::Timestamp;
 
 use super::look::Seen;
@@ -19,7 +19,7 @@ use crate::logs::follow::Follow;
 use crate::saga::run::Launch;
 use crate::saga::workspace::Layout;
 use crate::saga::{Ended, Excerpt, Extended, Runs, Stop};
-use crate::shim::record::{Exit, Limits};
+use crate::shim::record::{Exit, Limits, Signs};
 
 const STEP: &str = "program";
 
@@ -154,9 +154,16 @@ fn job(assignment: &Assignment, layout: &Layout) -> Result<Job, Fault> {
             idle_ms: limits.idle_timeout.map(millis),
             grace_ms: millis(limits.stop_grace()),
             log_bytes: limits.log_bytes.unwrap_or(logs::CAP),
-            ..Limits::default()
+            idle_signs: signs(limits.idle_signs()),
+            extend_signs: signs(limits.extend_signs()),
+            max_extensions: Some(limits.max_extensions()),
+            max_extension_ms: limits.max_extension.map(millis),
         },
     })
+}
+
+fn signs(spec::Signs { touch, output, cpu }: spec::Signs) -> Signs {
+    Signs { touch, output, cpu }
 }
 
 /// What to run: what the spec has for going on, if it has that and the run goes on with an earlier one.

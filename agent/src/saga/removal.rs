@@ -13,7 +13,7 @@ use super::Home;
 use crate::git::failure::Failure;
 use crate::git::read::{self, blocking};
 use crate::step::Step;
-use crate::workspace::{Look, Site};
+use crate::workspace::{Label, Look, Site};
 
 /// What the ledger keeps of a removal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +36,8 @@ impl Leaving {
     }
 }
 
-pub fn steps(home: &Home, site: &Site, removal: Removal) -> Vec<Box<dyn Step<Leaving>>> {
-    let with = || Removing { home: home.clone(), site: site.clone(), removal };
+pub fn steps(home: &Home, site: &Site, removal: Removal, label: &Label) -> Vec<Box<dyn Step<Leaving>>> {
+    let with = || Removing { home: home.clone(), site: site.clone(), removal, label: label.clone() };
     vec![
         Box::new(Save(with())),
         Box::new(PutAway(with())),
@@ -97,6 +97,7 @@ struct Removing {
     home: Home,
     site: Site,
     removal: Removal,
+    label: Label,
 }
 
 /// Looks for work and saves it; done again, it finds what it saved before.
@@ -114,9 +115,10 @@ impl Step<Leaving> for Save {
     }
 
     async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
-        let Removing { home, site, removal } = &self.0;
+        let Removing { home, site, removal, label } = &self.0;
         let failed = |failure: Failure| failure.fault(self.name());
         let (work, mut look) = home.workspaces.look_now(site, *removal).await.map_err(failed)?;
+        look.label = label.clone();
         home.workspaces.save(site, &work, &mut look).await.map_err(failed)?;
         if work.is_present || leaving.saved.is_none() {
             leaving.saved = Some(work.told());
@@ -184,7 +186,7 @@ impl Step<Leaving> for DropBranch {
     }
 
     async fn make(&self, leaving: &mut Leaving) -> Result<(), Fault> {
-        let Removing { home, site, removal } = &self.0;
+        let Removing { home, site, removal, label: _ } = &self.0;
         let failed = |failure: Failure| failure.fault(self.name());
         let look = leaving.look.as_ref();
         let fate = home.workspaces.drop_branch_after(site, *removal, look).await.map_err(failed)?;

@@ -72,12 +72,27 @@ impl Step<Launch> for Start {
     }
 
     async fn make(&self, launch: &mut Launch) -> Result<(), Fault> {
+        self.check_workspace().await?;
         *launch = self.home.runs.start(&self.assignment, self.order, &self.layout).await?;
         Ok(())
     }
 
     async fn undo(&self, _: &mut Launch) -> Result<(), Fault> {
         self.home.runs.undo(self.assignment.session, self.order).await
+    }
+}
+
+impl Start {
+    /// Nothing is started in a workspace whose parts do not belong together any more.
+    async fn check_workspace(&self) -> Result<(), Fault> {
+        let Some(site) = self.layout.site(&self.home, &self.assignment)? else { return Ok(()) };
+        let usable = self.home.workspaces.make_usable(&site).await;
+        usable.map_err(|failure| Fault {
+            hint: "look at it; droverctl reset --hard saves what is there and makes it anew".into(),
+            // Somebody may be at it: a disk that is mounted late, a backup that is put back.
+            retryable: true,
+            ..failure.fault("workspace")
+        })
     }
 }
 

@@ -34,7 +34,7 @@ fn a_base_is_resolved_once_and_what_comes_during_a_removal_is_saved() {
         assert_eq!(git(&path, &["rev-parse", "HEAD"]), first);
 
         let site = layout.site(&home, &assignment).unwrap().unwrap();
-        let steps = removal::steps(&home, &site, Removal::default());
+        let steps = removal::steps(&home, &site, Removal::default(), &crate::workspace::Label::default());
         let names: Vec<_> = steps.iter().map(|step| step.name()).collect();
         assert_eq!(names, ["save", "put away", "let go", "branch"]);
         for step in &steps {

@@ -87,7 +87,10 @@ pub fn steps(home: &Home, assignment: &Assignment) -> Vec<Box<dyn Step<Layout>>>
         Box::new(OpenRepository(with())),
         Box::new(MakeBranch(with())),
         Box::new(MakeWorktree(with())),
-        Box::new(CheckOut(with())),
+        match assignment.origin {
+            Some(_) => Box::new(Restore(with())),
+            None => Box::new(CheckOut(with())),
+        },
     ]
 }
 
@@ -174,6 +177,11 @@ impl Step<Layout> for MakeBranch {
             return Ok(());
         }
         let Some(common) = layout.common.clone() else { return self.0.site(layout, self.name()).map(drop) };
+        if let Some(origin) = &self.0.assignment.origin {
+            let item = self.0.home.saved_as(common, origin).await?;
+            layout.base = Some(item.record.base.clone());
+            return Ok(());
+        }
         let (base, origin) = (self.0.assignment.spec.base.clone(), self.0.origin());
         let resolved = blocking(move || read::resolve(&common, base.as_deref(), origin)).await;
         layout.base = Some(resolved.map_err(|failure| failure.fault(self.name()))?.commit);
@@ -245,6 +253,31 @@ impl Step<Layout> for CheckOut {
     async fn make(&self, layout: &mut Layout) -> Result<(), Fault> {
         let site = self.0.site(layout, self.name())?;
         self.0.home.workspaces.check_out(&site).await.map_err(|failure| failure.fault(self.name()))
+    }
+}
+
+/// Saved work instead of the base's files: the branch where it was, the index and what was not finished with it.
+struct Restore(Making);
+
+#[async_trait]
+impl Step<Layout> for Restore {
+    fn name(&self) -> &'static str {
+        "restore"
+    }
+
+    async fn probe(&self, layout: &mut Layout) -> Presence<()> {
+        match self.0.site(layout, self.name()) {
+            Ok(site) => self.0.home.workspaces.probe_restored(&site).await,
+            Err(fault) => Presence::Unknown(fault.text.into()),
+        }
+    }
+
+    async fn make(&self, layout: &mut Layout) -> Result<(), Fault> {
+        let Making { home, assignment } = &self.0;
+        let site = self.0.site(layout, self.name())?;
+        let origin = assignment.origin.as_deref().unwrap_or_default();
+        let item = home.saved_as(site.common.clone(), origin).await?;
+        home.workspaces.restore_into(&site, &item).await.map_err(|failure| failure.fault(self.name()))
     }
 }
 

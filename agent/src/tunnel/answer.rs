@@ -32,6 +32,8 @@ pub(super) enum Trouble {
     NotHere(SessionId),
     #[error("the session has no workspace yet")]
     NoWorkspace,
+    #[error("'{0}' is not in the trash here")]
+    NotSaved(String),
     #[error("the session has no run yet")]
     NoRun,
     #[error("{} tunnels are open, which is the most", .0)]
@@ -58,6 +60,9 @@ impl Trouble {
             Self::BadSession(_) => (Code::InvalidArgument, "BAD_SESSION", ""),
             Self::NotHere(_) => (Code::NotFound, "SESSION_NOT_ON_NODE", "droverctl get shows where it is"),
             Self::NoWorkspace => (Code::FailedPrecondition, "NO_WORKSPACE", "wait until it is ready"),
+            Self::NotSaved(_) => {
+                (Code::NotFound, "TRASH_NOT_FOUND", "droverctl trash ls lists what there is")
+            }
             Self::NoRun => (Code::NotFound, "NO_RUN", "start it: droverctl start"),
             Self::Busy(_) => (Code::ResourceExhausted, "TOO_MANY_TUNNELS", "try again in a moment"),
             Self::Fault(fault) => (Code::FailedPrecondition, "NODE_FAULT", fault.hint.as_ref()),
@@ -94,9 +99,10 @@ impl Tunnels {
                 say(out, Up::Work(preview(&site, &work))).await
             }
             Some(Ask::MakeCheckpoint(_)) => self.checkpoint(session()?, out).await,
-            Some(Ask::ReadTrash(_) | Ask::RestoreTrash(_) | Ask::PurgeTrash(_)) | None => {
-                Err(Trouble::NotUnderstood)
-            }
+            Some(Ask::ReadTrash(ask)) => self.read_trash(ask, out).await,
+            Some(Ask::RestoreTrash(ask)) => self.restore_trash(ask, out).await,
+            Some(Ask::PurgeTrash(ask)) => self.purge_trash(ask, out).await,
+            None => Err(Trouble::NotUnderstood),
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use drover_domain::presence::Presence;
 use tokio::sync::mpsc;
 
 use super::archive::Archive;
@@ -37,6 +38,21 @@ pub struct Aside<'a> {
 }
 
 impl Workspaces {
+    /// Whether everything was restored into the site's worktree once. What is in it since is the session's.
+    pub async fn probe_restored(&self, site: &Site) -> Presence<()> {
+        let site = site.clone();
+        let looked = blocking(move || {
+            let admin = site.entry(RESTORE)?.map(|entry| entry.admin);
+            let is_whole = stage(&site)? == Some(Stage::CheckedOut);
+            Ok(is_whole && admin.is_some_and(|admin| !admin.join(MARKER).exists()))
+        });
+        match looked.await {
+            Ok(true) => Presence::Present(()),
+            Ok(false) => Presence::Absent,
+            Err(failure) => Presence::Unknown(failure.to_string()),
+        }
+    }
+
     /// Restores everything into the site's worktree, which is registered but has no files yet.
     pub async fn restore_into(&self, site: &Site, item: &TrashItem) -> Result<(), Failure> {
         self.move_branch(site, item).await?;

@@ -219,9 +219,10 @@ impl Work {
         if self.admin.as_ref().is_none_or(|admin| lost_its_pointer(site, admin)) {
             status.untracked.insert(b".git".to_vec());
         }
-        // Only the ignored thing's own name counts: a directory above it may be tracked, whatever it is called.
+        // Only the ignored directory's own name counts: one above it may be tracked, whatever it is called, and a file or
+        // a link of that name is somebody's.
         let may_go = |path: &Vec<u8>| {
-            let own = path.strip_suffix(b"/").unwrap_or(path);
+            let Some(own) = path.strip_suffix(b"/") else { return false };
             let own = own.rsplit(|byte| *byte == b'/').next().unwrap_or(own);
             let is_regenerable = regenerable.iter().any(|name| name.as_bytes() == own);
             is_regenerable && !walk::holds_repository(&site.path.join(path_of(path)))

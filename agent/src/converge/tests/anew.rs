@@ -1,4 +1,4 @@
-//! Workspaces that are made anew or saved while they are in use, runs that get more time, ledgers that are not believed.
+//! Workspaces that are made anew, saved while they are in use, restored or mended, and runs that get more time.
 
 use super::*;
 
@@ -97,21 +97,57 @@ fn a_workspace_in_use_is_saved_now_and_then_and_before_a_stop() {
 }
 
 #[test]
-fn a_ledger_that_is_not_believed_starts_nothing_twice_and_removes_nothing() {
+fn saved_work_becomes_a_session_again_as_it_was() {
     let machine = Machine::new();
     let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
-    fs::write(machine.worktree(1).join("b.txt"), "mine").unwrap();
-    let workspace = agent.converge.entry(SessionId::from_random([1; 10])).unwrap().workspace;
-    let ledger = agent.converge.means().ledger.clone();
-    let copy = agent.runtime.as_ref().unwrap().block_on(ledger.distrust()).unwrap();
-    assert!(copy.is_file(), "what it said is kept");
-    drop(ledger);
-    agent.assign(&Assignment { workspace, ..machine.assignment(1, running(1)) });
-    eventually("found again", || {
-        matches!(agent.local(1).run, LocalRun::Live(_)) && agent.local(1).site == Site::Made
-    });
-    assert_eq!(machine.runs.starts.load(Ordering::SeqCst), 1);
-    assert_eq!(fs::read(machine.worktree(1).join("b.txt")).unwrap(), b"mine");
+    agent.assign(&machine.assignment(1, ready()));
+    agent.hears("ready", |seen| matches!(seen, Observation::WorkspaceReady(_)));
+    let worktree = machine.worktree(1);
+    fs::write(worktree.join("a.txt"), "committed").unwrap();
+    git(&worktree, &["commit", "-qam", "two"]);
+    let tip = git(&worktree, &["rev-parse", "HEAD"]);
+    fs::write(worktree.join("staged.txt"), "staged").unwrap();
+    git(&worktree, &["add", "staged.txt"]);
+    fs::write(worktree.join("b.txt"), "untracked").unwrap();
+    let before = git(&worktree, &["status", "--porcelain"]);
+    let removal = Removal { keep_branch: false, force_branch: true };
+    agent.assign(&machine.assignment(1, Target::Cleaned { removal, stop: None }));
+    agent.hears("removed", |seen| matches!(seen, Observation::Removed(_)));
+    let ledger = &agent.converge.means().ledger;
+    let runtime = agent.runtime.as_ref().unwrap();
+    let saved = runtime
+        .block_on(async { agent.converge.means().home.saved(&ledger.repositories().await.unwrap()).await });
+    let [item] = saved.as_slice() else { panic!("one item: {saved:?}") };
+    assert_eq!(item.record.label.name, "s1");
+    let again = Assignment { origin: Some(item.id.as_str().into()), ..machine.assignment(2, ready()) };
+    agent.assign(&again);
+    eventually("restored", || agent.local(2).site == Site::Made);
+    let restored = machine.worktree(2);
+    assert_eq!(git(&restored, &["status", "--porcelain"]), before);
+    assert_eq!(git(&restored, &["rev-parse", "HEAD"]), tip);
+    assert_eq!(git(&restored, &["rev-parse", "--abbrev-ref", "HEAD"]).trim(), "drover/s2");
+    assert_eq!(fs::read(restored.join("b.txt")).unwrap(), b"untracked");
+}
+
+#[test]
+fn a_workspace_whose_pointer_is_missing_is_mended_before_a_run_and_one_that_is_gone_is_a_fault() {
+    let machine = Machine::new();
+    let agent = machine.start();
+    agent.assign(&machine.assignment(1, ready()));
+    agent.assign(&machine.assignment(2, ready()));
+    eventually("ready", || [1, 2].iter().all(|number| agent.local(*number).site == Site::Made));
+    fs::remove_file(machine.worktree(1).join(".git")).unwrap();
+    fs::rename(machine.worktree(2), machine.dir.path().join("elsewhere")).unwrap();
+    let known = |number: u8| {
+        let workspace = agent.converge.entry(SessionId::from_random([number; 10])).unwrap().workspace;
+        // Runs are remembered by their number alone.
+        Assignment { workspace, ..machine.assignment(number, running(number.into())) }
+    };
+    agent.assign(&known(1));
+    eventually("runs", || matches!(agent.local(1).run, LocalRun::Live(_)));
+    assert_eq!(git(&machine.worktree(1), &["status", "--porcelain"]), "");
+    agent.assign(&known(2));
+    let is_said = |seen: &Observation| matches!(seen, Observation::Faulted(fault) if fault.code == FaultCode::PathGone && fault.hint.contains("reset --hard"));
+    agent.hears("a fault that says what to do", is_said);
+    assert_eq!(machine.runs.starts.load(Ordering::SeqCst), 1, "nothing runs where nothing is");
 }

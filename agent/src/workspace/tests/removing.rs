@@ -149,7 +149,7 @@ async fn commits_that_only_the_worktree_itself_names_are_kept_alive() {
 async fn only_what_is_ignored_under_a_regenerable_name_of_its_own_is_not_saved() {
     let yard = Yard::new();
     write(&yard.repo.join("deploy/target/config"), "tracked");
-    write(&yard.repo.join(".gitignore"), "/target/\nvenv/\nlocal.env\n");
+    write(&yard.repo.join(".gitignore"), "/target/\nvenv\n.cache\nnode_modules\nlocal.env\n");
     git(&yard.repo, &["add", "-A"]);
     git(&yard.repo, &["commit", "-qm", "a tracked directory of that name"]);
     let site = yard.site(1);
@@ -157,6 +157,8 @@ async fn only_what_is_ignored_under_a_regenerable_name_of_its_own_is_not_saved()
     write(&site.path.join("deploy/target/local.env"), "SECRET=1");
     write(&site.path.join("target/debug/a.o"), "again");
     write(&site.path.join("venv/lib"), "again");
+    write(&site.path.join("docs/.cache"), "a file");
+    std::os::unix::fs::symlink("elsewhere", site.path.join("node_modules")).unwrap();
     git(&site.path.join("venv"), &["init", "-q", "theirs"]);
     git(&site.path.join("venv/theirs"), &["commit", "-q", "--allow-empty", "-m", "only here"]);
     let work = yard.spaces.look(&site, PLAIN).await.unwrap();
@@ -164,7 +166,9 @@ async fn only_what_is_ignored_under_a_regenerable_name_of_its_own_is_not_saved()
     assert_eq!(gone, ["target/"]);
     let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
     let saved = saved(&yard.repo, &kept.trash[0]);
-    for path in ["deploy/target/local.env", "venv/lib", "venv/theirs/.git/HEAD"] {
+    for path in
+        ["deploy/target/local.env", "venv/lib", "venv/theirs/.git/HEAD", "docs/.cache", "node_modules"]
+    {
         assert!(saved.contains_key(Path::new(path)), "{path}");
     }
     assert!(!saved.contains_key(Path::new("target/debug/a.o")));
