@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use drover_proto::v1;
 use drover_proto::v1::event_service_client::EventServiceClient;
+use drover_proto::v1::maintenance_service_client::MaintenanceServiceClient;
 use drover_proto::v1::node_service_client::NodeServiceClient;
 use drover_proto::v1::session_service_client::SessionServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -52,6 +53,10 @@ impl Client {
 
     pub fn nodes(&self) -> NodeServiceClient<Authorized> {
         NodeServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    pub fn maintenance(&self) -> MaintenanceServiceClient<Authorized> {
+        MaintenanceServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
     }
 
     pub fn events(&self) -> EventServiceClient<Authorized> {

@@ -8,10 +8,12 @@ mod system {
     mod endings;
     mod kills;
     mod languages;
+    mod lasting;
     mod leftovers;
     mod logs;
     mod mirrors;
     mod mistakes;
+    mod saved;
     mod strangers;
     mod surviving;
     mod sweep;

@@ -30,11 +30,11 @@ use crate::client::script;
 use crate::programs::program;
 use crate::repository::Repository;
 
-const CHILDREN: usize = 16;
-const TREE: &str = "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do sleep 100000 & done; wait";
+const CHILDREN: usize = 100;
+const TREE: &str = "i=0; while [ $i -lt 100 ]; do sleep 100000 & i=$((i + 1)); done; wait";
 const BALLAST: u64 = 512;
 const STARTED: usize = 40;
-const SESSIONS: usize = 50;
+const SESSIONS: usize = 100;
 
 /// How runs end, and how they are started.
 pub(crate) async fn ending() -> Result<Vec<Row>> {
@@ -54,8 +54,16 @@ pub(crate) async fn idle() -> Result<Vec<Row>> {
     let goal = Goal::new("G15", "private memory of a supervisor", Bound::AtMost(3.0));
     let supervisor = line(goal, supervisors()).await;
     let measure = format!("memory of the agent (RSS) with {SESSIONS} sessions, less 0.1 MiB for each");
-    let goal = Goal::new("G15", measure, Bound::AtMost(30.0));
-    Ok(vec![supervisor, line(goal, agent()).await])
+    let memory = Goal::new("G15", measure, Bound::AtMost(30.0));
+    let measure = format!("SIGKILL of the agent of {SESSIONS} runs until it answers for each of them again");
+    let adoption = Goal::new("G15", measure, Bound::AtMost(10.0));
+    match agent().await {
+        Ok((taken, adopted)) => {
+            let memory = Row { goal: memory, found: Ok(taken) };
+            Ok(vec![supervisor, memory, Row { goal: adoption, found: Ok(adopted) }])
+        }
+        Err(error) => Ok(vec![supervisor, Row { goal: memory, found: Err(error.to_string()) }]),
+    }
 }
 
 /// Runs without an agent around them: its library, in a directory of their own.
@@ -245,7 +253,8 @@ async fn supervisors() -> Result<Measured> {
     Ok(Measured::plain(found, Unit::Mebibytes, "one run, sleeping"))
 }
 
-async fn agent() -> Result<Measured> {
+/// What the agent of many runs takes, and how soon a new one knows them all.
+async fn agent() -> Result<(Measured, Measured)> {
     let mut yard = Yard::start_in(tempfile::tempdir()?).await?;
     let repository = Repository::with_files(1);
     for number in 0..SESSIONS {
@@ -259,6 +268,12 @@ async fn agent() -> Result<Measured> {
         found.push(kibibytes(pid, "status", "VmRSS:")? / 1024.0 - 0.1 * SESSIONS as f64);
     }
     let own = kibibytes(pid, "status", "RssAnon:")? / 1024.0;
+    let mut adopted = Vec::new();
+    for _ in 0..ROUNDS {
+        adopted.push(yard.adopt().await?);
+    }
     yard.end().await?;
-    Ok(Measured::plain(found, Unit::Mebibytes, format!("{own:.1} MiB of it are not of the program's file")))
+    let memory =
+        Measured::plain(found, Unit::Mebibytes, format!("{own:.1} MiB of it are not of the program's file"));
+    Ok((memory, Measured::plain(adopted, Unit::Seconds, "the same processes")))
 }

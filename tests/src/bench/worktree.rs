@@ -13,9 +13,9 @@ use tonic::Streaming;
 use super::measure::{Contest, Measured, Stopwatch, Unit, rounds};
 use super::table::{Bound, Goal, Row};
 use super::{Scale, line};
-use crate::client::{Client, script};
+use crate::client::{Client, pid, script};
 use crate::installation::Installation;
-use crate::patience::LONG;
+use crate::patience::{LONG, settled};
 use crate::repository::{Repository, git};
 
 const SMALL: usize = 2_000;
@@ -141,6 +141,24 @@ impl Yard {
             self.stop(&session.id).await?;
         }
         Ok(())
+    }
+
+    /// Kills the agent and starts it again; says how long that takes until it answers for every run.
+    pub(crate) async fn adopt(&mut self) -> Result<f64> {
+        let asked =
+            v1::ListSessionsRequest { filter: "state=running".into(), page_size: 1000, ..Default::default() };
+        let running = self.client.sessions().list_sessions(asked).await?.into_inner().sessions;
+        let watch = Stopwatch::start();
+        self.installation.kill_and_start_agent(0);
+        let client = &self.client;
+        let answered = running.iter().map(|session| settled("the agent answers", || client.log(&session.id)));
+        futures::future::join_all(answered).await;
+        let seconds = watch.seconds();
+        for was in &running {
+            let is = self.client.get(&was.id).await?;
+            anyhow::ensure!(pid(&is) == pid(was), "{} has the same process", was.name);
+        }
+        Ok(seconds)
     }
 
     pub(crate) fn agent(&self) -> Result<u32> {

@@ -12,9 +12,9 @@ use drover_proto::v1::SessionState as State;
 use drover_tests::client::{pid, script};
 use drover_tests::ground::processes_naming;
 use drover_tests::installation::Installation;
-use drover_tests::patience::eventually;
+use drover_tests::patience::{eventually, settled};
 use drover_tests::programs::{Program, is_alive};
-use drover_tests::repository::Repository;
+use drover_tests::repository::{Repository, git};
 use futures::FutureExt;
 use rusqlite::{Connection, OpenFlags};
 
@@ -30,6 +30,10 @@ enum Story {
     Unfinished,
     /// Its run cannot be started: the path of its supervisor's socket would be too long.
     Unstarted,
+    /// Made, started, reset hard, removed.
+    Anew,
+    /// Removed with work in its workspace, and made a session again from the trash.
+    Restored,
     /// Removed while its agent is dead.
     Withdrawn,
 }
@@ -86,7 +90,7 @@ impl<'a> Lane<'a> {
     async fn turns(&mut self) -> Vec<Turn> {
         let mut turns: Vec<Turn> = Vec::new();
         let mut known = BTreeSet::new();
-        for story in [Story::Whole, Story::Unfinished, Story::Unstarted] {
+        for story in [Story::Whole, Story::Unfinished, Story::Unstarted, Story::Anew, Story::Restored] {
             let list = self.there.path(&format!("{story:?}.list"));
             self.start(story, ("DROVER_FAILPOINT_LIST", list.to_str().unwrap()));
             self.live(story, None).await;
@@ -161,7 +165,9 @@ impl<'a> Lane<'a> {
         }
         let started = std::fs::read_to_string(&starts).unwrap_or_default().lines().count();
         match story {
-            Story::Whole => assert_eq!(started, 1, "its program was started once"),
+            Story::Whole | Story::Anew | Story::Restored => {
+                assert_eq!(started, 1, "its program was started once");
+            }
             Story::Withdrawn => assert!(started <= 1, "its program was started {started} times"),
             Story::Unfinished | Story::Unstarted => assert_eq!(started, 0),
         }
@@ -177,7 +183,7 @@ impl<'a> Lane<'a> {
         let spec = asked.spec.as_mut().unwrap();
         spec.node = format!("node-{}", self.number);
         match story {
-            Story::Whole | Story::Withdrawn | Story::Unstarted => {}
+            Story::Whole | Story::Anew | Story::Restored | Story::Withdrawn | Story::Unstarted => {}
             Story::Unfinished => spec.base = LACKING.into(),
         }
         asked
@@ -195,6 +201,24 @@ impl<'a> Lane<'a> {
                 assert_eq!((ready.last_run.unwrap().outcome(), ready.runs), (v1::RunOutcome::Stopped, 1));
                 client.remove(name).await.unwrap();
             }
+            Story::Anew => {
+                let running = client.until(name, State::Running).await;
+                self.there_is_one(&running).await;
+                let ask = v1::ResetSessionRequest { session: name.into(), hard: true, ..Default::default() };
+                client.sessions().reset_session(ask).await.unwrap();
+                let ready = client.until(name, State::Ready).await;
+                assert_eq!((ready.rebuilds, ready.runs), (1, 1));
+                let at = Path::new(&ready.workspace.as_ref().unwrap().path).to_owned();
+                assert_eq!(git(&at, &["status", "--porcelain"]), "", "it was made anew");
+                client.remove(name).await.unwrap();
+            }
+            Story::Restored => {
+                let running = client.until(name, State::Running).await;
+                self.there_is_one(&running).await;
+                client.remove(name).await.unwrap();
+                client.until(name, State::Cleaned).await;
+                self.comes_back(name).await;
+            }
             Story::Unfinished | Story::Unstarted => {
                 let fault = client.until(name, State::Error).await.fault.unwrap();
                 let expected = if story == Story::Unfinished { "lost.txt" } else { "too long" };
@@ -203,15 +227,50 @@ impl<'a> Lane<'a> {
             }
             Story::Withdrawn => {}
         }
-        let kept = client.until(name, State::Cleaned).await.kept.unwrap_or_default();
+        let saved = match story {
+            Story::Whole | Story::Anew | Story::Restored => 1..=1,
+            Story::Withdrawn => 0..=1,
+            Story::Unfinished | Story::Unstarted => 0..=0,
+        };
+        // A program that was ended as it began may have written nothing of its work yet.
+        let is_whole = story != Story::Withdrawn;
+        self.cleaned(name, saved, is_whole).await;
+    }
+
+    /// What was saved of a session becomes another one, which is removed too.
+    async fn comes_back(&self, name: &str) {
+        let client = self.there.client();
+        let again = format!("{name}-again");
+        let ask = v1::RestoreTrashRequest {
+            request_id: again.clone(),
+            item: name.into(),
+            name: again.clone(),
+            ..Default::default()
+        };
+        // Its node may be away just now.
+        settled("it is restored", || {
+            let (mut trash, ask) = (client.maintenance(), ask.clone());
+            async move { trash.restore_trash(ask).await }
+        })
+        .await;
+        let back = client.until(&again, State::Ready).await;
+        let work = Path::new(&back.workspace.unwrap().path).join("new.txt");
+        assert_eq!(std::fs::read(work).unwrap(), b"work\n");
+        client.remove(&again).await.unwrap();
+        self.cleaned(&again, 1..=1, true).await;
+    }
+
+    /// The end of a session, of whose work so much is in the trash. It is taken out.
+    async fn cleaned(&self, name: &str, saved: std::ops::RangeInclusive<usize>, is_whole: bool) {
+        let kept = self.there.client().until(name, State::Cleaned).await.kept.unwrap_or_default();
         assert_eq!(kept.branch, "", "nothing was committed: {kept:?}");
-        let saved = if story == Story::Whole { 1..=1 } else { 0..=usize::from(story == Story::Withdrawn) };
         assert!(saved.contains(&kept.trash.len()), "{kept:?}");
         for trash in &kept.trash {
-            assert_eq!(self.repository.git(&["show", &format!("{trash}:new.txt")]), "work\n");
+            let work = self.repository.git(&["show", &format!("{trash}:new.txt")]);
+            assert!(work == "work\n" || (!is_whole && work.is_empty()), "{work}");
             self.repository.git(&["update-ref", "-d", trash]);
         }
-        for empty in ["refs/drover/trash", "refs/drover"] {
+        for empty in ["refs/drover/trash", "refs/drover/wip", "refs/drover"] {
             let _ = std::fs::remove_dir(self.repository.path.join(".git").join(empty));
         }
     }
