@@ -17,6 +17,10 @@ impl Dev {
     pub async fn start() -> Self {
         let mut dev = Self { program: None, port: free_port(), ground: Ground::default() };
         dev.again().await;
+        // A path is refused as long as no node of its machine has ever joined.
+        let client = dev.client();
+        eventually("its node is there", || async { (client.reachable().await.len() == 1).then_some(()) })
+            .await;
         dev
     }
 
