@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use drover_domain::command::Observation;
 use drover_domain::converge::{Assignment, LocalRun, Site, Target};
+use drover_domain::id::SessionId;
 use drover_domain::session::Checkpoint;
 use drover_domain::time::Timestamp;
 
-use super::observe;
 use super::session::Tender;
+use super::{Converge, observe};
 use crate::chance;
+use crate::ledger::{Key, Write};
+use crate::saga::saved::{self, Taken};
+use crate::step::{Around, Ending, OnFailure, Saga, Standing, Stopped};
+use crate::workspace::Site as Place;
 
 /// A stop waits no longer for it.
 const BEFORE_STOP: Duration = Duration::from_secs(10);
@@ -81,21 +86,49 @@ impl Tender {
             }
             Some(Ok(None)) | None => return,
         };
-        let saved = match home.workspaces.checkpoint(&site).await {
-            Ok(Some(saved)) => saved,
-            Ok(None) => return,
-            Err(failure) => return tracing::warn!(session = %self.session, "no checkpoint: {failure}"),
+        match self.converge.save(self.session, &site, self.checkpoints.last.as_deref()).await {
+            Ok(saved) => self.checkpoints.last = saved.map(|saved| saved.reference.into()),
+            Err(stopped) => tracing::warn!(session = %self.session, "no checkpoint: {stopped}"),
+        }
+    }
+}
+
+impl Converge {
+    /// Saves the session's workspace, which is in use as before, and tells what is not known yet. `None`: there is
+    /// nothing to save.
+    pub async fn save(
+        &self,
+        session: SessionId,
+        site: &Place,
+        known: Option<&str>,
+    ) -> Result<Option<Checkpoint>, Stopped> {
+        let means = self.means();
+        let at = Timestamp::from_millis(means.clock.wall_millis());
+        let local = self.entry(session).unwrap_or_default().local;
+        let key = Key { session, saga: "checkpoint".into() };
+        let saga = Saga {
+            key: key.clone(),
+            steps: saved::checkpoint(&means.home, site),
+            on_failure: OnFailure::Halt,
         };
-        if self.checkpoints.last.as_ref() == Some(&saved.reference) {
-            return;
-        }
-        let at = Timestamp::from_millis(self.converge.means().clock.wall_millis());
-        let (reference, commit) = (saved.reference.as_str().into(), saved.commit.into());
-        let told = Observation::Checkpointed(Checkpoint { reference, commit, at });
-        let report = observe::report(self.session, &self.entry.local, &told);
-        match self.commit(vec![report]).await {
-            Ok(()) => self.checkpoints.last = Some(saved.reference),
-            Err(error) => tracing::warn!(session = %self.session, "a checkpoint is not told yet: {error}"),
-        }
+        let taken = |Taken(taken): &Taken| {
+            let (reference, commit) = taken.clone()?;
+            Some(Checkpoint { reference: reference.into(), commit: commit.into(), at })
+        };
+        let closing = |ending: Ending<'_, Taken>| {
+            let end = Write::End(key.clone());
+            match ending {
+                Ending::Done(done) => {
+                    let news = taken(done).filter(|saved| known != Some(&*saved.reference));
+                    let told =
+                        news.map(|saved| observe::report(session, &local, &Observation::Checkpointed(saved)));
+                    told.into_iter().chain([end]).collect()
+                }
+                Ending::Undone(_) | Ending::Left(_) => vec![end],
+            }
+        };
+        let around = Around { opening: vec![], closing: Box::new(closing), progress: Box::new(|_| {}) };
+        let done = means.engine.run(&means.ledger, &saga, Standing::default(), around).await?;
+        Ok(taken(&done))
     }
 }

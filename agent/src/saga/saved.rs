@@ -1,20 +1,25 @@
-//! Saved work and the sagas: what is written on it when a workspace is removed, and how it is found again.
+//! Saved work and the sagas: the checkpoint of a workspace that stays, what is written on the work of one that is removed,
+//! and how that is found again.
 
 use std::fmt::Write;
 use std::path::PathBuf;
 
+use async_trait::async_trait;
 use drover_domain::converge::Assignment;
+use drover_domain::presence::Presence;
 use drover_domain::repository::Repository;
 use drover_domain::session::{Fault, FaultCode};
 use drover_domain::spec::Secrets;
 use drover_proto::convert;
-use drover_proto::node_v1;
 use prost::Message;
+use serde::{Deserialize, Serialize};
 
 use super::Home;
-use crate::workspace::{Label, Owner, TrashItem};
+use crate::step::Step;
+use crate::workspace::{Label, Owner, Site, TrashItem};
 
-/// What saved work says of its session, so that it can be listed and made a session again by itself.
+/// What saved work says of its session, so that it can be listed by itself, and a registry that was lost be told what it
+/// was. It is written where the session's user can write: who acts on it asks the registry first.
 pub fn label(assignment: &Assignment) -> Label {
     // Values of secrets are kept nowhere but where they are needed.
     let told = Assignment { secrets: Secrets::default().into(), ..assignment.clone() };
@@ -31,12 +36,37 @@ pub fn label(assignment: &Assignment) -> Label {
     Label { project, name, repository, assignment: hex }
 }
 
-/// What the node was told of the session whose work this is; none: it cannot be read.
-pub fn assignment(label: &Label) -> Option<node_v1::Assignment> {
-    let digits = label.assignment.as_bytes();
-    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
-    let bytes: Vec<u8> = digits.chunks(2).map(byte).collect::<Option<_>>()?;
-    node_v1::Assignment::decode(bytes.as_slice()).ok().filter(|told| told.spec.is_some())
+/// What a checkpoint made, or found made. None: there was nothing to save.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Taken(pub Option<(String, String)>);
+
+/// Saves a workspace that stays.
+pub fn checkpoint(home: &Home, site: &Site) -> Vec<Box<dyn Step<Taken>>> {
+    vec![Box::new(Take { home: home.clone(), site: site.clone() })]
+}
+
+struct Take {
+    home: Home,
+    site: Site,
+}
+
+#[async_trait]
+impl Step<Taken> for Take {
+    fn name(&self) -> &'static str {
+        "save"
+    }
+
+    /// Saving again what was saved finds it, and writes nothing.
+    async fn probe(&self, _: &mut Taken) -> Presence<()> {
+        Presence::Absent
+    }
+
+    async fn make(&self, taken: &mut Taken) -> Result<(), Fault> {
+        let saved = self.home.workspaces.checkpoint(&self.site).await;
+        let saved = saved.map_err(|failure| failure.fault("checkpoint"))?;
+        *taken = Taken(saved.map(|saved| (saved.reference, saved.commit)));
+        Ok(())
+    }
 }
 
 impl Home {
@@ -65,6 +95,8 @@ impl Home {
 
 #[cfg(test)]
 mod tests {
+    use drover_proto::node_v1;
+
     use super::*;
     use crate::converge::tests::{Machine, running};
 
@@ -76,8 +108,9 @@ mod tests {
         let label = label(&told);
         let hidden: String = b"hunter2".iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(!label.assignment.contains(&hidden), "a secret is in it");
-        let read = assignment(&label).unwrap();
+        let digit = |at: usize| u8::from_str_radix(&label.assignment[at..at + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..label.assignment.len()).step_by(2).map(digit).collect();
+        let read = node_v1::Assignment::decode(bytes.as_slice()).unwrap();
         assert_eq!(read.session_id, told.session.to_string());
-        assert_eq!(assignment(&Label { assignment: "zz".into(), ..Label::default() }), None);
     }
 }

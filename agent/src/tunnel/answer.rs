@@ -15,6 +15,7 @@ use super::{Tunnels, logs, message};
 use crate::git::failure::Failure;
 use crate::ledger;
 use crate::saga::workspace::Layout;
+use crate::step::Stopped;
 use crate::workspace::Site;
 use crate::workspace::diff::Detail;
 use crate::workspace::work::{BranchFate, Listing, Work};
@@ -49,6 +50,16 @@ pub(super) enum Trouble {
 impl From<Fault> for Trouble {
     fn from(fault: Fault) -> Self {
         Self::Fault(Box::new(fault))
+    }
+}
+
+impl From<Stopped> for Trouble {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Failed(fault) => fault.into(),
+            Stopped::Parked => Self::NobodyListens,
+            Stopped::Ledger(error) => Self::Ledger(error),
+        }
     }
 }
 

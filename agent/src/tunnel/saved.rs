@@ -2,9 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use drover_domain::command::Observation;
 use drover_domain::id::SessionId;
-use drover_domain::session::Checkpoint;
 use drover_domain::time::Timestamp;
 use drover_proto::convert;
 use drover_proto::node_v1::tunnel_request::Message as Up;
@@ -14,26 +12,17 @@ use drover_proto::v1;
 use super::Tunnels;
 use super::answer::{Out, Trouble, fault, say};
 use crate::git::read;
-use crate::ledger::{Journal, Write};
-use crate::saga;
-use crate::wire;
 use crate::workspace::{Aside, TrashItem};
 
 impl Tunnels {
     /// Saves the workspace as it is. The registry is told too.
     pub(super) async fn checkpoint(&self, session: SessionId, out: &Out) -> Result<(), Trouble> {
         let site = self.site(session).await?;
-        let means = self.converge.means();
         let before = read::references(&site.common, &site.wip_prefix()).map_err(|failure| fault(&failure))?;
-        let saved = means.home.workspaces.checkpoint(&site).await.map_err(|failure| fault(&failure))?;
-        let saved = saved.ok_or(Trouble::NoWorkspace)?;
-        let unchanged = before.contains(&(saved.reference.clone(), saved.commit.clone()));
-        let at = Timestamp::from_millis(means.clock.wall_millis());
-        let saved = Checkpoint { reference: saved.reference.into(), commit: saved.commit.into(), at };
+        let saved = self.converge.save(session, &site, None).await?.ok_or(Trouble::NoWorkspace)?;
+        let known = (saved.reference.to_string(), saved.commit.to_string());
+        let unchanged = before.contains(&known);
         let checkpoint = Some(convert::run::checkpoint(&saved));
-        let fence = self.converge.entry(session).ok_or(Trouble::NotHere(session))?.local.fence;
-        let body = wire::report(session, fence, &Observation::Checkpointed(saved), 0);
-        means.ledger.commit(vec![Write::Report { session, progress: false, body }]).await?;
         say(out, Up::Checkpoint(v1::CheckpointResponse { checkpoint, unchanged })).await
     }
 }
@@ -47,7 +36,7 @@ impl Tunnels {
         if ask.item.is_empty() {
             for item in home.saved(&self.repositories().await?).await {
                 let item = Some(self.told(&item));
-                say(out, Up::Trash(StoredTrash { item, files: None, assignment: None })).await?;
+                say(out, Up::Trash(StoredTrash { item, files: None })).await?;
             }
             return Ok(());
         }
@@ -59,15 +48,13 @@ impl Tunnels {
             count: contents.count,
             bytes: item.record.bytes,
         };
-        let assignment = saga::saved::assignment(&item.record.label);
-        say(out, Up::Trash(StoredTrash { item: Some(self.told(&item)), files: Some(files), assignment }))
-            .await
+        say(out, Up::Trash(StoredTrash { item: Some(self.told(&item)), files: Some(files) })).await
     }
 
     pub(super) async fn restore_trash(&self, ask: &RestoreTrash, out: &Out) -> Result<(), Trouble> {
         let home = &self.converge.means().home;
         let item = self.item(&ask.item).await?;
-        let who = home.account(item.record.run_as.as_deref())?;
+        let who = item.keeper().map_err(|failure| fault(&failure))?;
         let branch = if ask.branch.is_empty() { &item.record.branch } else { &ask.branch };
         let aside = Aside { directory: Path::new(&ask.directory), branch, who: who.as_ref() };
         home.workspaces.restore_to(&item, &aside).await.map_err(|failure| fault(&failure))?;
@@ -91,7 +78,7 @@ impl Tunnels {
         }
         for item in named {
             let item = Some(self.told(&item));
-            say(out, Up::Trash(StoredTrash { item, files: None, assignment: None })).await?;
+            say(out, Up::Trash(StoredTrash { item, files: None })).await?;
         }
         Ok(())
     }

@@ -93,6 +93,11 @@ impl TrashItem {
         Ok(first.filter(|first| Some(first) != state.as_ref()))
     }
 
+    /// As whom it is taken out of the trash: what it says of that itself does not count.
+    pub fn keeper(&self) -> Result<Option<Account>, Failure> {
+        keeper(&self.common)
+    }
+
     fn is_expired(&self, now_millis: i64, ttl: Duration) -> bool {
         let age = now_millis.saturating_sub(self.record.created_millis);
         // One that was saved in the future has no age.

@@ -11,8 +11,8 @@ use drover_domain::fleet::Answer;
 use drover_domain::id::{NodeId, SessionId};
 use drover_domain::name::Name;
 use drover_domain::node::{Node, Standing};
+use drover_domain::session::Session;
 use drover_domain::spec::{Secrets, Spec};
-use drover_proto::convert::assignment;
 use drover_proto::node_v1::open_tunnel::Ask;
 use drover_proto::node_v1::tunnel_request::Message;
 use drover_proto::node_v1::{PurgeTrash, ReadTrash, RestoreTrash, StoredTrash};
@@ -21,7 +21,7 @@ use futures::future::join_all;
 use tonic::{Code, Request, Response, Status};
 
 use super::session_changes::{free_like, shown};
-use super::{Call, resolve};
+use super::{Call, reading, resolve};
 use crate::error::Error;
 use crate::plane::Plane;
 use crate::random;
@@ -58,7 +58,7 @@ pub async fn get(
     asked: v1::GetTrashRequest,
 ) -> Result<Response<v1::GetTrashResponse>, Status> {
     let (node, item) = one(plane, &asked.item, &asked.project).await?;
-    let StoredTrash { item, files, assignment: _ } = whole(plane, node.id, item.id).await?;
+    let StoredTrash { item, files } = whole(plane, node.id, item.id).await?;
     Ok(Response::new(v1::GetTrashResponse { item: item.map(|item| on(&node, item)), files }))
 }
 
@@ -70,7 +70,7 @@ pub async fn restore(
     let call = Call::of(&request, "RestoreTrash", &asked.request_id, &asked)?;
     let (node, item) = one(plane, &asked.item, &asked.project).await?;
     if asked.directory.is_empty() {
-        return as_session(plane, call, &asked, &node, item.id).await;
+        return as_session(plane, call, &asked, &node, item).await;
     }
     if !asked.directory.starts_with('/') {
         return Err(Error::invalid("directory", "must be an absolute path on the node").into());
@@ -85,35 +85,33 @@ pub async fn restore(
 }
 
 /// A new session of the same spec on the node that has the work, with that work in its workspace. It is not started.
+/// What the session was is the registry's word: whoever may write in a repository could say anything in its trash.
 async fn as_session(
     plane: &Plane,
     call: Call,
     asked: &v1::RestoreTrashRequest,
     node: &Node,
-    item: String,
+    item: v1::TrashItem,
 ) -> Result<Response<v1::RestoreTrashResponse>, Status> {
-    let stored = whole(plane, node.id, item.clone()).await?;
-    let told = stored.assignment.ok_or_else(odd)?;
-    // It is the node's own word that cannot be read, and not what the caller asked.
-    let told = assignment::from_wire(told).map_err(|_| odd())?;
-    let mut parts = Spec::clone(&told.spec).into_parts();
+    let was = was(plane, &item).await?;
+    let mut parts = Spec::clone(&was.spec).into_parts();
     parts.node = Some(node.name.clone());
     // Their values went with the session.
     parts.secret_names.clear();
     let fleet = &plane.registry.now().fleet;
     let name = match asked.name.as_str() {
-        "" => free_like(fleet, &told.project, &told.name),
+        "" => free_like(fleet, &was.project, &was.name),
         name => Name::new(name).map_err(|problem| Error::invalid("name", problem))?,
     };
     let new = NewSession {
         id: SessionId::from_random(random::bytes()),
-        project: told.project,
+        project: was.project,
         name,
-        owner: told.owner,
+        owner: call.principal.name().into(),
         spec: Arc::new(Spec::accepted(parts)),
         secrets: Secrets::default(),
         start: false,
-        origin: Some(item.into()),
+        origin: Some(item.id.into()),
     };
     let node = node.name.to_string();
     call.submit(plane, Wish::CreateSession(Box::new(new)), move |fleet, answer, now| {
@@ -125,6 +123,22 @@ async fn as_session(
         v1::RestoreTrashResponse { session, branch, directory: String::new(), node: node.clone() }
     })
     .await
+}
+
+/// The session whose work it is.
+async fn was(plane: &Plane, item: &v1::TrashItem) -> Result<Session, Error> {
+    let id: SessionId = item.session_id.parse().map_err(|_| odd())?;
+    if let Some(known) = plane.registry.now().fleet.session(id) {
+        return Ok(Session::clone(known));
+    }
+    let history = plane.registry.history().clone();
+    let known = reading(plane, move || history.session(id)).await?;
+    known.ok_or_else(|| {
+        let text =
+            format!("the registry knows the session {id} no more, so nobody can say what it was to be");
+        let hint = "restore it to a directory: droverctl trash restore ITEM --to DIR";
+        Error::new(Code::FailedPrecondition, "SESSION_FORGOTTEN", text, hint)
+    })
 }
 
 pub async fn purge(

@@ -7,7 +7,7 @@ use drover_controller::app::Running;
 use drover_proto::node_v1::assignment::Target;
 use drover_proto::node_v1::open_tunnel::Ask;
 use drover_proto::node_v1::tunnel_request::Message as Said;
-use drover_proto::node_v1::{Assignment, OpenTunnel, StoredTrash};
+use drover_proto::node_v1::{OpenTunnel, StoredTrash};
 use drover_proto::v1;
 use prost_types::Timestamp;
 use tonic::{Code, Status};
@@ -39,8 +39,6 @@ fn stored(item: v1::TrashItem) -> Said {
 #[derive(Default)]
 struct Trash {
     items: Vec<v1::TrashItem>,
-    /// What the node was told of the session, for a restore.
-    told: Option<Assignment>,
     asked: Mutex<Vec<Ask>>,
 }
 
@@ -58,7 +56,7 @@ impl Trash {
             Ask::ReadTrash(read) => {
                 let item = self.items.iter().find(|item| item.id == read.item).cloned();
                 let files = Some(v1::PathSample { paths: vec!["a.txt".into()], count: 1, bytes: 5 });
-                vec![Said::Trash(StoredTrash { item, files, assignment: self.told.clone() })]
+                vec![Said::Trash(StoredTrash { item, files })]
             }
             Ask::RestoreTrash(restore) => vec![Said::Restored(v1::RestoreTrashResponse {
                 directory: restore.directory,
@@ -270,9 +268,11 @@ async fn saved_work_comes_back_as_a_session_on_its_node_that_is_not_started() {
     };
     let ask = pinned("a", &fleet.names[1]);
     let id = client.create_session(ask).await.unwrap().into_inner().session.unwrap().id;
-    let told = fleet.agents.1.assignment(&id).await;
+    fleet.agents.1.assignment(&id).await;
     let one = Trash::default();
-    let two = Trash { items: vec![item(FIX, "a", 10)], told: Some(told), ..Trash::default() };
+    // What the node calls it counts for finding it, and for nothing else.
+    let saved = v1::TrashItem { session_id: id, project: "default".into(), ..item(FIX, "a", 10) };
+    let two = Trash::of(vec![saved]);
     let ask = v1::RestoreTrashRequest { request_id: "once".into(), item: "a".into(), ..Default::default() };
     let back = fleet.restore([&one, &two], ask.clone()).await.unwrap();
     let session = back.session.unwrap();
@@ -292,14 +292,16 @@ async fn saved_work_comes_back_as_a_session_on_its_node_that_is_not_started() {
 }
 
 #[tokio::test]
-async fn a_node_that_tells_nonsense_of_a_session_is_named_as_the_one_who_said_it() {
+async fn work_of_a_session_that_the_registry_does_not_know_is_nobodys_session() {
     let mut fleet = Fleet::new().await;
     let one = Trash::default();
     let ask = v1::RestoreTrashRequest { item: FIX.into(), ..Default::default() };
-    for told in [None, Some(Assignment { name: "-x".into(), ..Default::default() })] {
-        let two = Trash { items: vec![item(FIX, "a", 10)], told, ..Trash::default() };
+    let unknown = "ses_aaaaaaaaaaaaaaaa";
+    for (session, code) in [("nonsense", Code::Internal), (unknown, Code::FailedPrecondition)] {
+        let saved = v1::TrashItem { session_id: session.into(), ..item(FIX, "a", 10) };
+        let two = Trash::of(vec![saved]);
         let status = fleet.restore([&one, &two], ask.clone()).await.unwrap_err();
-        assert_eq!((status.code(), status.message()), (Code::Internal, "the node answered something else"));
+        assert_eq!(status.code(), code, "{}", status.message());
     }
     let list = v1::ListSessionsRequest { all: true, ..Default::default() };
     let list = sessions(&fleet.running).await.list_sessions(list).await.unwrap().into_inner();
