@@ -2,6 +2,7 @@
 //! number and by what it is; its arguments are not repeated, because they may hold secrets. Decides nothing.
 
 use std::fs::{self, Metadata};
+use std::io::{Error, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -104,12 +105,20 @@ fn is_git(pid: u32) -> bool {
 
 fn touches(pid: u32, common: &Path, home: &Path) -> bool {
     let process = PathBuf::from(format!("/proc/{pid}"));
-    let Ok(words) = fs::read(process.join("cmdline")) else { return process.exists() };
+    // Of one that is just ending there is nothing to read any more.
+    let is_hidden = |error: &Error| error.kind() == ErrorKind::PermissionDenied;
+    let words = match fs::read(process.join("cmdline")) {
+        Ok(words) => words,
+        Err(error) => return is_hidden(&error),
+    };
     if words.is_empty() {
         // It is only starting, and has no lock yet, or was killed: its memory is gone, soon its name is.
         return false;
     }
-    let Ok(cwd) = fs::read_link(process.join("cwd")) else { return process.exists() };
+    let cwd = match fs::read_link(process.join("cwd")) {
+        Ok(cwd) => cwd,
+        Err(error) => return is_hidden(&error),
+    };
     let named = common.as_os_str().as_encoded_bytes();
     cwd.starts_with(home)
         || words.windows(named.len()).any(|part| part == named)

@@ -145,17 +145,21 @@ impl Locks {
 
     /// Looks after a holder that died; what could not be judged is left to the next one.
     async fn sweep(&self, common: &Path, died: &Record) -> Option<Record> {
-        for look in 1.. {
+        let (mut looks, mut looks_at_young) = (0, 0);
+        loop {
             let left = stale::sweep(common, died, self.clock.wall_millis());
-            if left.names.is_empty() {
+            if left.names.is_empty() && !left.is_busy {
                 return None;
             }
-            if look >= if left.is_young { SWEEPS_OF_YOUNG } else { SWEEPS } {
-                return Some(Record { locks: left.names, ..died.clone() });
+            let (count, most) =
+                if left.is_young { (&mut looks_at_young, SWEEPS_OF_YOUNG) } else { (&mut looks, SWEEPS) };
+            *count += 1;
+            if *count >= most {
+                let unjudged = Record { locks: left.names, ..died.clone() };
+                return (!unjudged.locks.is_empty()).then_some(unjudged);
             }
             tokio::time::sleep(SWEEP_PAUSE).await;
         }
-        None
     }
 
     /// Looks after what the last holder of this lock, if it died, may have left in another directory than the lock's.

@@ -62,13 +62,19 @@ impl<'a> Patience<'a> {
             Cause::Network(text) => {
                 let pause = NETWORK.delay(self.drops, chance::byte());
                 self.drops += 1;
-                if self.drops >= ATTEMPTS || self.spent() + pause > self.limit {
+                // An attempt with no time left would hide why the others failed.
+                if self.drops >= ATTEMPTS || self.spent() + pause + self.limit / 4 > self.limit {
                     let told = format!("{text} ({})", self.tried());
                     return Err(Failure { cause: Box::new(Cause::Network(told)), ..failure });
                 }
                 let (place, attempt) = (failure.place.display(), self.drops);
                 tracing::warn!(%place, attempt, "the remote cannot be reached, trying again: {text}");
                 pause
+            }
+            Cause::TimedOut(_) if self.drops > 0 => {
+                self.drops += 1;
+                let told = format!("it gave no answer any more ({})", self.tried());
+                return Err(Failure { cause: Box::new(Cause::Network(told)), ..failure });
             }
             _ => return Err(failure),
         };

@@ -28,6 +28,8 @@ pub(super) struct Left {
     pub names: Vec<String>,
     /// Nothing but their age speaks for some of them.
     pub is_young: bool,
+    /// A git is alive here. One that was killed may finish the call that it is in, and that may make a lock.
+    pub is_busy: bool,
 }
 
 /// A lock file as it was when it was judged.
@@ -51,6 +53,9 @@ impl Seen {
 
 /// Moves aside what `died` left. An announced name that ends with a slash stands for every lock below that directory.
 pub(super) fn sweep(common: &Path, died: &Record, now_millis: i64) -> Left {
+    // First: what a git that ends meanwhile has made is then seen.
+    let workers = gits_in(common);
+    let mut unjudged = Left { is_busy: !workers.is_empty(), ..Left::default() };
     let names = died.locks.iter().filter(|name| is_below(name)).flat_map(|name| locks(common, name));
     let left: Vec<(String, Seen)> = names
         .filter_map(|name| Some((Seen::of(&common.join(&name))?, name)))
@@ -59,10 +64,8 @@ pub(super) fn sweep(common: &Path, died: &Record, now_millis: i64) -> Left {
         .collect();
     if left.is_empty() {
         tidy(common, died);
-        return Left::default();
+        return unjudged;
     }
-    let workers = gits_in(common);
-    let mut unjudged = Left::default();
     for (name, seen) in left {
         let openers = seen.inode.openers();
         let is_young = now_millis - seen.changed_millis() < YOUNG_MILLIS;
@@ -195,7 +198,7 @@ mod tests {
     }
 
     fn left(names: &[&str], is_young: bool) -> Left {
-        Left { names: names.iter().map(|&name| name.to_owned()).collect(), is_young }
+        Left { names: names.iter().map(|&name| name.to_owned()).collect(), is_young, is_busy: false }
     }
 
     #[test]
@@ -306,7 +309,10 @@ mod tests {
             std::thread::yield_now();
         }
         let died = record(&["packed-refs.lock"], 0);
-        assert_eq!(sweep(&common, &died, LATER), left(&["packed-refs.lock"], false));
+        let busy = Left { is_busy: true, ..left(&["packed-refs.lock"], false) };
+        assert_eq!(sweep(&common, &died, LATER), busy);
+        let nothing = sweep(&common, &record(&["config.lock"], 0), LATER);
+        assert_eq!(nothing, Left { is_busy: true, ..Left::default() }, "it may still make one");
         git.kill().unwrap();
         git.wait().unwrap();
         assert_eq!(sweep(&common, &died, LATER), Left::default());

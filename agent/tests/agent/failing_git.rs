@@ -25,7 +25,11 @@ const SHORT: Limits = Limits {
 };
 
 fn runner() -> Git {
-    Git::new(Settings { limits: SHORT, ..Settings::default() })
+    runner_with(SHORT)
+}
+
+fn runner_with(limits: Limits) -> Git {
+    Git::new(Settings { limits, ..Settings::default() })
 }
 
 fn git(at: &Path, words: &[&str]) {
@@ -48,7 +52,11 @@ async fn fails(git: &Git, call: Call<'_>) -> Failure {
 }
 
 async fn fetch(directory: &Path, url: &str) -> Failure {
-    let mirrors = Mirrors { root: directory.join("copies"), git: runner(), locks: Locks::default() };
+    fetch_with(runner(), directory, url).await
+}
+
+async fn fetch_with(git: Git, directory: &Path, url: &str) -> Failure {
+    let mirrors = Mirrors { root: directory.join("copies"), git, locks: Locks::default() };
     mirrors.fetch(&Url::new(url).unwrap(), None).await.unwrap_err()
 }
 
@@ -136,10 +144,11 @@ async fn a_branch_that_is_checked_out_elsewhere_is_said_with_the_place() {
 async fn a_remote_that_refuses_is_told_with_its_url_and_how_often_it_was_tried() {
     let dir = tempfile::tempdir().unwrap();
     // Nobody listens below 1024 in a test.
-    let failure = fetch(dir.path(), "git://127.0.0.1:1/a.git").await;
+    let git = runner_with(Limits { connect: Duration::from_secs(60), ..SHORT });
+    let failure = fetch_with(git, dir.path(), "git://127.0.0.1:1/a.git").await;
     assert_eq!(failure.code(), FaultCode::Network, "{failure}");
     let text = failure.to_string();
-    assert!(text.contains("git://127.0.0.1:1/a.git") && text.contains("times in"), "{text}");
+    assert!(text.contains("git://127.0.0.1:1/a.git") && text.contains("tried 4 times in"), "{text}");
 }
 
 #[tokio::test]
