@@ -37,7 +37,7 @@ pub struct Stat {
     /// One letter; `Z` and `X` are ended.
     pub state: char,
     pub start: u64,
-    /// What it used of processors, and what those used that it waited for, in ticks of [`TICK`].
+    /// What it used of processors, and what those used that it waited for, in ticks of the kernel.
     pub ticks: u64,
 }
 
