@@ -182,7 +182,12 @@ async fn a_hard_reset_goes_through_the_queue_and_has_the_workspace_made_anew_fro
         agent.report(&anew, Observation::WorkspaceReady(workspace())).await;
     };
     let (states, ()) = tokio::join!(states(&running, S::Ready), remake);
-    assert!(states.ends_with(&[S::Queued, S::Creating, S::Ready]), "{states:?}");
+    // A watch tells what is, and may pass over what is over at once: the log has it all.
+    assert!(states.ends_with(&[S::Creating, S::Ready]), "{states:?}");
+    let ask = v1::ExplainSessionRequest { session: "a".into(), ..Default::default() };
+    let why = client.explain_session(ask).await.unwrap().into_inner().decisions;
+    let ended = why.iter().find(|decision| decision.what == "run_ended").unwrap();
+    assert!(ended.evidence.iter().any(|text| text == "then queued"), "{ended:?}");
     let session = get(&running, "a").await;
     assert_eq!((session.rebuilds, session.wanted()), (1, v1::SessionWanted::Ready));
     assert_eq!(session.workspace.unwrap().base_commit, "c0ffee");

@@ -22,6 +22,13 @@ fn wished() -> (usize, usize) {
     (sessions.parse().unwrap(), kills.parse().unwrap())
 }
 
+async fn answers(client: &Client, number: usize) {
+    eventually("the agent answers for the run", || async {
+        client.log(&format!("s{number}")).await.ok().filter(|log| log == "begun\n")
+    })
+    .await;
+}
+
 async fn all(client: &Client, sessions: usize) -> Vec<v1::Session> {
     join_all((0..sessions).map(|n| async move { client.until(&format!("s{n}"), State::Running).await })).await
 }
@@ -41,8 +48,8 @@ async fn many_runs_go_on_with_their_processes_however_often_their_agent_is_kille
     let before = all(&client, sessions).await;
     for _ in 0..kills {
         there.kill_and_start_agent(0);
-        // Adopted: it is linked and can be asked about each run, whose process it knows.
-        there.all_linked().await;
+        // The new agent answers for every run, which its predecessor started.
+        join_all((0..sessions).map(|number| answers(&client, number))).await;
     }
     let after = all(&client, sessions).await;
     for (was, is) in before.iter().zip(&after) {
