@@ -24,6 +24,7 @@ use crate::session::{
 use crate::spec::{Parts, Restart, Spec};
 
 mod life;
+mod words;
 
 const SECOND: Duration = Duration::from_secs(1);
 
