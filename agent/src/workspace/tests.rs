@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod creating;
+mod mending;
 mod promise;
 mod removing;
 mod restoring;
