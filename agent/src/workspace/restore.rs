@@ -114,9 +114,6 @@ impl Workspaces {
     /// Restores the files into a directory of their own, and makes a branch of the commits.
     pub async fn restore_to(&self, item: &TrashItem, aside: &Aside<'_>) -> Result<(), Failure> {
         let Aside { directory, branch, who } = aside;
-        if let Some(tip) = &item.record.tip {
-            self.make_aside_branch(item, branch, tip, *who).await?;
-        }
         let taken = |why: &str| {
             Failure::new(
                 RESTORE,
@@ -129,12 +126,20 @@ impl Workspaces {
         let parent = parent.canonicalize().map_err(|error| Failure::io(RESTORE, parent, &error))?;
         let directory = parent.join(name);
         let plan = planned(item).await?;
-        match directory.symlink_metadata() {
+        let is_restored = match directory.symlink_metadata() {
             Ok(found) if !found.is_dir() => return Err(taken("it is not a directory")),
-            Ok(_) if is_empty(&directory)? => {}
-            // It may have been restored before.
-            Ok(_) => return compare(&directory, true, plan.files).await,
-            Err(_) => {}
+            Ok(_) => !is_empty(&directory)?,
+            Err(_) => false,
+        };
+        if is_restored {
+            compare(&directory, true, plan.files.clone()).await?;
+        }
+        // Nothing is made for a directory that is somebody else's.
+        if let Some(tip) = &item.record.tip {
+            self.make_aside_branch(item, branch, tip, *who).await?;
+        }
+        if is_restored {
+            return Ok(());
         }
         let name = format!(".drover-restoring-{}", item.id.replace('/', "-"));
         let beside = parent.join(name);

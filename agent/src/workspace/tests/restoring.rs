@@ -49,6 +49,7 @@ async fn a_directory_gets_the_files_and_a_branch_the_commits_and_nothing_is_over
     write(&directory.join("mine"), "x");
     let failure = yard.spaces.restore_to(&item, &aside).await.unwrap_err();
     assert_eq!(failure.code(), FaultCode::PathTaken, "{failure}");
+    assert_eq!(git(&yard.repo, &["branch", "--list", "back"]), "", "nothing is made half");
     assert_eq!(contents(&directory).len(), 1);
     fs::remove_file(directory.join("mine")).unwrap();
     for _ in 0..2 {
