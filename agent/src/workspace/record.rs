@@ -12,8 +12,6 @@ pub struct Label {
     pub name: String,
     /// As the spec names it.
     pub repository: String,
-    /// The caller's own, in whatever form.
-    pub assignment: String,
 }
 
 /// Which part of a removal's work a commit holds.

@@ -37,8 +37,7 @@ async fn one_removal_is_one_item_with_what_came_late() {
     write(&site.path.join("new/file"), "1234567890");
     write(&site.path.join("target/huge"), vec![0; 5000]);
     let (work, mut look) = yard.spaces.look_now(&site, FORCE).await.unwrap();
-    look.label =
-        Label { project: "p".into(), name: "n".into(), repository: "r".into(), assignment: "00ff".into() };
+    look.label = Label { project: "p".into(), name: "n".into(), repository: "r".into() };
     yard.spaces.save(&site, &work, &mut look).await.unwrap();
     write(&site.path.join("late"), "123");
     yard.spaces.put_away(&site).await.unwrap();
