@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 9] = [
+const FILES: [&str; 11] = [
+    "drover/v1/log.proto",
+    "drover/v1/removal.proto",
     "drover/v1/session.proto",
     "drover/v1/session_service.proto",
     "drover/v1/node_service.proto",

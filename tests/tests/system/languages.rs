@@ -86,7 +86,7 @@ fn generate(python: &Path, into: &Path) {
     command
         .arg(format!("--python_out={}", into.display()))
         .arg(format!("--grpc_python_out={}", into.display()));
-    for name in ["session", "session_service"] {
+    for name in ["log", "removal", "session", "session_service"] {
         command.arg(format!("drover/v1/{name}.proto"));
     }
     let ran = Ran::of(&mut command);
