@@ -253,6 +253,27 @@ impl Machine {
 }
 
 impl Agent {
+    /// One with a run that goes on, of session 1.
+    fn at_work(machine: &Machine) -> Self {
+        let agent = machine.start();
+        agent.assign(&machine.assignment(1, running(1)));
+        agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+        agent
+    }
+
+    /// One with the workspace of session 1.
+    fn with_workspace(machine: &Machine) -> Self {
+        let agent = machine.start();
+        agent.assign(&machine.assignment(1, Target::Ready { stop: None }));
+        agent.hears("ready", |seen| matches!(seen, Observation::WorkspaceReady(_)));
+        agent
+    }
+
+    /// What the controller knows of this session's workspace.
+    fn workspace(&self, number: u8) -> Option<drover_domain::session::Workspace> {
+        self.converge.entry(SessionId::from_random([number; 10])).unwrap().workspace
+    }
+
     pub(crate) fn assign(&self, assignment: &Assignment) {
         let wire = convert::assignment::to_wire(assignment);
         let arrived = wire::arrived(wire).unwrap();
@@ -311,9 +332,7 @@ fn cleaned() -> Target {
 #[test]
 fn a_session_is_made_and_run_and_its_end_is_told_once() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+    let agent = Agent::at_work(&machine);
     assert!(machine.worktree(1).join("a.txt").is_file());
     machine.runs.end(1, Outcome::Failed(3));
     agent.hears("ended", |seen| matches!(seen, Observation::RunEnded { outcome: Outcome::Failed(3), .. }));
@@ -330,9 +349,7 @@ fn a_session_is_made_and_run_and_its_end_is_told_once() {
 #[test]
 fn a_stop_ends_the_run_and_a_removal_leaves_nothing() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+    let agent = Agent::at_work(&machine);
     agent.assign(&machine.assignment(1, Target::Ready { stop: Some(order(1)) }));
     agent.hears("stopped", |seen| matches!(seen, Observation::RunEnded { outcome: Outcome::Stopped(_), .. }));
     agent.assign(&machine.assignment(1, cleaned()));
@@ -394,9 +411,7 @@ fn an_agent_that_dies_again_and_again_does_everything_once() {
 #[test]
 fn a_run_that_ended_while_the_agent_was_dead_is_told_when_it_is_back() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+    let agent = Agent::at_work(&machine);
     agent.dies();
     machine.runs.end(1, Outcome::Failed(9));
     let agent = machine.start();
@@ -447,9 +462,7 @@ fn a_fault_is_told_once_leaves_nothing_and_is_tried_again_under_a_new_attempt() 
 #[test]
 fn what_the_controller_does_not_know_is_kept_and_an_older_placement_changes_nothing() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+    let agent = Agent::at_work(&machine);
     let runtime = agent.runtime.as_ref().unwrap();
     runtime.block_on(agent.converge.keep_others(&BTreeSet::new())).unwrap();
     let older = Assignment { fence: Fence { generation: 0, epoch: 9 }, ..machine.assignment(1, cleaned()) };

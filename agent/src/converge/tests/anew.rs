@@ -23,9 +23,7 @@ fn has_file(machine: &Machine, reference: &str, path: &str, content: &str) -> bo
 #[test]
 fn a_hard_reset_saves_the_work_and_begins_again_from_the_same_commit() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, ready()));
-    agent.hears("ready", |seen| matches!(seen, Observation::WorkspaceReady(_)));
+    let agent = Agent::with_workspace(&machine);
     let worktree = machine.worktree(1);
     let base = git(&worktree, &["rev-parse", "HEAD"]).trim().to_owned();
     fs::write(worktree.join("a.txt"), "changed").unwrap();
@@ -54,9 +52,7 @@ fn a_hard_reset_saves_the_work_and_begins_again_from_the_same_commit() {
 #[test]
 fn added_time_is_told_to_the_supervisor_once_and_reported() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+    let agent = Agent::at_work(&machine);
     let grant = Grant { total: Duration::from_secs(5), count: 2 };
     let longer = Assignment { grant, ..machine.assignment(1, running(1)) };
     agent.assign(&longer);
@@ -74,9 +70,7 @@ fn added_time_is_told_to_the_supervisor_once_and_reported() {
 fn a_workspace_in_use_is_saved_now_and_then_and_before_a_stop() {
     let mut machine = Machine::new();
     machine.checkpoint_every = Some(Duration::from_millis(50));
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+    let agent = Agent::at_work(&machine);
     let worktree = machine.worktree(1);
     fs::write(worktree.join("b.txt"), "first").unwrap();
     let saved = |machine: &Machine, content: &str| {
@@ -99,9 +93,7 @@ fn a_workspace_in_use_is_saved_now_and_then_and_before_a_stop() {
 #[test]
 fn saved_work_becomes_a_session_again_as_it_was() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, ready()));
-    agent.hears("ready", |seen| matches!(seen, Observation::WorkspaceReady(_)));
+    let agent = Agent::with_workspace(&machine);
     let worktree = machine.worktree(1);
     fs::write(worktree.join("a.txt"), "committed").unwrap();
     git(&worktree, &["commit", "-qam", "two"]);
@@ -139,7 +131,7 @@ fn a_workspace_whose_pointer_is_missing_is_mended_before_a_run_and_one_that_is_g
     fs::remove_file(machine.worktree(1).join(".git")).unwrap();
     fs::rename(machine.worktree(2), machine.dir.path().join("elsewhere")).unwrap();
     let known = |number: u8| {
-        let workspace = agent.converge.entry(SessionId::from_random([number; 10])).unwrap().workspace;
+        let workspace = agent.workspace(number);
         // Runs are remembered by their number alone.
         Assignment { workspace, ..machine.assignment(number, running(number.into())) }
     };

@@ -5,11 +5,9 @@ use super::*;
 #[test]
 fn without_its_ledger_an_agent_adopts_what_is_there() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+    let agent = Agent::at_work(&machine);
     fs::write(machine.worktree(1).join("b.txt"), "mine").unwrap();
-    let workspace = agent.converge.entry(SessionId::from_random([1; 10])).unwrap().workspace;
+    let workspace = agent.workspace(1);
     agent.dies();
     machine.lose_ledger();
     let agent = machine.start();
@@ -23,10 +21,8 @@ fn without_its_ledger_an_agent_adopts_what_is_there() {
 #[test]
 fn a_run_is_stopped_for_real_although_the_ledger_that_knew_of_it_is_lost() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
-    let workspace = agent.converge.entry(SessionId::from_random([1; 10])).unwrap().workspace;
+    let agent = Agent::at_work(&machine);
+    let workspace = agent.workspace(1);
     agent.dies();
     machine.lose_ledger();
     let agent = machine.start();
@@ -40,11 +36,9 @@ fn a_run_is_stopped_for_real_although_the_ledger_that_knew_of_it_is_lost() {
 #[test]
 fn a_ledger_that_is_not_believed_starts_nothing_twice_and_removes_nothing() {
     let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, running(1)));
-    agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
+    let agent = Agent::at_work(&machine);
     fs::write(machine.worktree(1).join("b.txt"), "mine").unwrap();
-    let workspace = agent.converge.entry(SessionId::from_random([1; 10])).unwrap().workspace;
+    let workspace = agent.workspace(1);
     let ledger = agent.converge.means().ledger.clone();
     let copy = agent.runtime.as_ref().unwrap().block_on(ledger.distrust()).unwrap();
     assert!(copy.is_file(), "what it said is kept");
