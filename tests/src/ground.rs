@@ -132,6 +132,6 @@ fn remove_groups(group: &Path) {
     for inner in below(group, 1) {
         remove_groups(&inner);
     }
-    // One with a process in it stays for now.
+    // One with a process in it cannot go yet.
     let _ = fs::remove_dir(group);
 }

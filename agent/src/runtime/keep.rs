@@ -2,10 +2,11 @@
 
 use std::io;
 
+use drover_domain::presence::Presence;
+
 use super::Processes;
 use super::look::Seen;
 use crate::logs::keep::{self, Kept, Rules};
-use drover_domain::presence::Presence;
 
 impl Processes {
     /// Deletes logs of ended runs by these rules. Returns how many went.

@@ -326,13 +326,13 @@ mod tests {
     /// The times of touches, the limits, and what must come of it: when it was over, why, and how often it was moved.
     fn lives(touches: &[u64], limits: Limits) -> (u64, Outcome, u32) {
         let mut ending = held(limits);
-        for now in 101..10_000 {
-            if touches.contains(&now) {
-                ending.saw(Sign::Touch, s(now));
+        for second in 101..10_000 {
+            if touches.contains(&second) {
+                ending.saw(Sign::Touch, s(second));
             }
-            while let Some(act) = ending.step(s(now), true) {
+            while let Some(act) = ending.step(s(second), true) {
                 if act == Act::Ask {
-                    return (now, ending.outcome(None, None), ending.extensions());
+                    return (second, ending.outcome(None, None), ending.extensions());
                 }
             }
         }
