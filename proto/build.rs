@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use prost::Message;
 
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     "drover/v1/log.proto",
     "drover/v1/removal.proto",
     "drover/v1/session.proto",
@@ -15,6 +15,7 @@ const FILES: [&str; 11] = [
     "drover/v1/event_service.proto",
     "drover/v1/access_service.proto",
     "drover/v1/enrollment_service.proto",
+    "drover/node/v1/inventory.proto",
     "drover/node/v1/node_link.proto",
     "drover/store/v1/store.proto",
 ];

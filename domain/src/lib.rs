@@ -10,6 +10,7 @@ pub mod converge;
 pub mod fence;
 pub mod fleet;
 pub mod id;
+pub mod inventory;
 pub mod labels;
 pub mod lease;
 pub mod name;

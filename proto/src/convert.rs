@@ -2,6 +2,7 @@
 //! what goes out is rendered here, so that every service shows the same thing in the same way.
 
 pub mod assignment;
+pub mod inventory;
 pub mod node;
 pub mod record;
 pub mod report;

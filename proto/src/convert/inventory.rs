@@ -1,0 +1,190 @@
+//! What is on a node. Ages become stamps on the clock of whoever takes the inventory in: nobody compares two clocks.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use drover_domain::converge::Site;
+use drover_domain::fence::Fence;
+use drover_domain::id::SessionId;
+use drover_domain::inventory::{
+    Away, Blind, Inventory, Kind, LedgerView, LockFile, Process, References, RunTrace, Stray, Traces,
+    Worktree,
+};
+use drover_domain::presence::Presence;
+use drover_domain::time::Timestamp;
+
+use super::time::maybe_length;
+use super::{Invalid, known, optional, parsed};
+use crate::node_v1;
+
+/// Takes a piece into `inventory`, which was told in pieces since `now`.
+pub fn take(
+    inventory: &mut Inventory,
+    piece: &node_v1::InventoryPiece,
+    now: Timestamp,
+) -> Result<(), Invalid> {
+    for wire in &piece.sessions {
+        let (session, traces) = session(wire, now).map_err(|problems| problems.within("sessions"))?;
+        inventory.sessions.insert(session, traces);
+    }
+    for gone in &piece.gone {
+        inventory.sessions.remove(&parsed::<SessionId>("gone", gone)?);
+    }
+    for wire in &piece.locks {
+        inventory.locks.push(lock(wire, now).map_err(|problems| problems.within("locks"))?);
+    }
+    for wire in &piece.strays {
+        let since = since(wire.age.as_ref(), now)?;
+        let (path, what) = (wire.path.as_str().into(), wire.what.as_str().into());
+        inventory.strays.push(Stray { path, what, since });
+    }
+    for wire in &piece.blind {
+        inventory.blind.push(blind(wire)?);
+    }
+    Ok(())
+}
+
+fn session(wire: &node_v1::SessionTraces, now: Timestamp) -> Result<(SessionId, Traces), Invalid> {
+    let traces = Traces {
+        ledger: wire.ledger.as_ref().map(ledger).transpose()?,
+        worktrees: all(&wire.worktrees, |wire| worktree(wire, now))?,
+        away: all(&wire.away, |wire| {
+            let since = since(wire.age.as_ref(), now)?;
+            Ok(Away { path: wire.path.as_str().into(), is_saved: wire.is_saved, since })
+        })?,
+        references: all(&wire.references, |wire| {
+            Ok(References {
+                repository: wire.repository.as_str().into(),
+                base: optional(&wire.base),
+                checkpoints: wire.checkpoints,
+                since: since(wire.age.as_ref(), now)?,
+            })
+        })?,
+        run: wire.run.as_ref().map(run).transpose()?,
+        processes: all(&wire.processes, |wire| process(wire, now))?,
+    };
+    Ok((parsed("session_id", &wire.session_id)?, traces))
+}
+
+fn ledger(wire: &node_v1::LedgerView) -> Result<LedgerView, Invalid> {
+    Ok(LedgerView {
+        fence: Fence { generation: wire.generation, epoch: wire.epoch },
+        is_assigned: wire.is_assigned,
+        site: site(&wire.site)?,
+        path: optional(&wire.path),
+        run: maybe("run_id", &wire.run_id)?,
+        is_busy: wire.is_busy,
+        sagas: wire.sagas.iter().map(|saga| saga.as_str().into()).collect(),
+    })
+}
+
+fn worktree(wire: &node_v1::WorktreeTrace, now: Timestamp) -> Result<Worktree, Invalid> {
+    Ok(Worktree {
+        repository: wire.repository.as_str().into(),
+        entry: wire.entry.as_str().into(),
+        path: optional(&wire.path),
+        directory: presence("directory", wire.directory, "it could not be looked at")?,
+        branch: optional(&wire.branch),
+        fence: Fence { generation: wire.generation, epoch: wire.epoch },
+        since: since(wire.age.as_ref(), now)?,
+    })
+}
+
+fn run(wire: &node_v1::RunTrace) -> Result<RunTrace, Invalid> {
+    let alive = presence("alive", wire.alive, &wire.why)?;
+    Ok(RunTrace { run: parsed("run_id", &wire.run_id)?, alive })
+}
+
+fn process(wire: &node_v1::ProcessTrace, now: Timestamp) -> Result<Process, Invalid> {
+    Ok(Process {
+        pid: wire.pid,
+        start: wire.start,
+        run: maybe("run_id", &wire.run_id)?,
+        name: wire.name.as_str().into(),
+        since: since(wire.age.as_ref(), now)?,
+    })
+}
+
+fn lock(wire: &node_v1::LockFile, now: Timestamp) -> Result<LockFile, Invalid> {
+    Ok(LockFile {
+        repository: wire.repository.as_str().into(),
+        name: wire.name.as_str().into(),
+        since: since(wire.age.as_ref(), now)?,
+        holder: optional(&wire.holder),
+        is_ours: wire.is_ours,
+        stamp: wire.stamp.as_str().into(),
+    })
+}
+
+/// The same file, for the node that told of it.
+pub fn lock_to_wire(lock: &LockFile) -> node_v1::LockFile {
+    node_v1::LockFile {
+        repository: lock.repository.to_string(),
+        name: lock.name.to_string(),
+        // It was seen a while ago; what counts is the stamp.
+        age: None,
+        holder: lock.holder.as_deref().unwrap_or_default().to_owned(),
+        is_ours: lock.is_ours,
+        stamp: lock.stamp.to_string(),
+    }
+}
+
+/// The same process, for the node that told of it.
+pub fn process_to_wire(process: &Process) -> node_v1::ProcessTrace {
+    node_v1::ProcessTrace {
+        pid: process.pid,
+        start: process.start,
+        run_id: process.run.map(|run| run.to_string()).unwrap_or_default(),
+        name: process.name.to_string(),
+        age: None,
+    }
+}
+
+fn blind(wire: &node_v1::Blind) -> Result<Blind, Invalid> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.word() == wire.kind);
+    let kind = kind.ok_or_else(|| Invalid::one("blind.kind", "is nothing that this version knows"))?;
+    Ok(Blind { kind, place: optional(&wire.place), why: wire.why.as_str().into() })
+}
+
+/// What a ledger calls it.
+pub fn site_word(site: Site) -> &'static str {
+    match site {
+        Site::Nothing => "nothing",
+        Site::Making => "making",
+        Site::Made => "made",
+        Site::Removing => "removing",
+        Site::Removed => "removed",
+    }
+}
+
+fn site(word: &str) -> Result<Site, Invalid> {
+    const ALL: [Site; 5] = [Site::Nothing, Site::Making, Site::Made, Site::Removing, Site::Removed];
+    let site = ALL.into_iter().find(|site| site_word(*site) == word);
+    site.ok_or_else(|| Invalid::one("ledger.site", format!("'{word}' is nothing that this version knows")))
+}
+
+fn presence(field: &str, value: i32, why: &str) -> Result<Presence<()>, Invalid> {
+    Ok(match known::<node_v1::Presence>(field, value)? {
+        node_v1::Presence::Present => Presence::Present(()),
+        node_v1::Presence::Absent => Presence::Absent,
+        node_v1::Presence::Unknown | node_v1::Presence::Unspecified => Presence::Unknown(why.to_owned()),
+    })
+}
+
+fn since(age: Option<&prost_types::Duration>, now: Timestamp) -> Result<Timestamp, Invalid> {
+    let age = maybe_length("age", age)?.unwrap_or(Duration::ZERO);
+    let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    Ok(Timestamp::from_millis(now.millis().saturating_sub(millis)))
+}
+
+fn maybe<T: FromStr>(field: &str, text: &str) -> Result<Option<T>, Invalid>
+where
+    T::Err: Display,
+{
+    (!text.is_empty()).then(|| parsed(field, text)).transpose()
+}
+
+fn all<W, T>(wire: &[W], convert: impl Fn(&W) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
+    wire.iter().map(convert).collect()
+}
