@@ -105,7 +105,16 @@ impl Metrics {
             | Kind::NodeRemoved
             | Kind::TokenCreated
             | Kind::TokenRevoked
-            | Kind::TokenForgotten => {}
+            | Kind::TokenForgotten
+            | Kind::SessionRetried
+            | Kind::PlanMade
+            | Kind::PlanApplied
+            | Kind::ActionFinished
+            | Kind::PlanForgotten
+            | Kind::SafeModeOn
+            | Kind::SafeModeOff
+            | Kind::FindingAppeared
+            | Kind::FindingEnded => {}
         }
     }
 

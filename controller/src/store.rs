@@ -3,9 +3,11 @@
 //! One SQLite file, one writer at a time (a kernel lock, so that a killed controller leaves nothing behind), readers on
 //! connections of their own that never block it.
 
+pub mod backup;
 mod commit;
 mod history;
 mod open;
+mod upkeep;
 
 use std::path::{Path, PathBuf};
 

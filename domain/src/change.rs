@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::actor::Actor;
-use crate::id::{NodeId, SessionId, TokenId};
-use crate::node::{Node, Token};
+use crate::id::{NodeId, PlanId, SessionId, TokenId};
+use crate::node::{Node, SafeMode, Token};
+use crate::plan::Plan;
 use crate::session::Session;
 use crate::spec::Secrets;
 use crate::time::Timestamp;
@@ -17,6 +18,17 @@ pub struct Change {
     pub actor: Actor,
     pub kind: Kind,
     pub after: After,
+    /// In words, where the thing itself does not tell.
+    pub note: Option<Note>,
+}
+
+/// What the log says of a change beside the changed thing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Note {
+    pub text: Box<str>,
+    pub node: Option<NodeId>,
+    /// The number of the session that it is about.
+    pub session: Option<u64>,
 }
 
 /// The changed thing after the change.
@@ -37,6 +49,13 @@ pub enum After {
     TokenForgotten(TokenId),
     /// A token was used and its node joined.
     Joined(Arc<Token>, Arc<Node>),
+    Plan(Arc<Plan>),
+    PlanForgotten(PlanId),
+    SafeMode(Arc<SafeMode>),
+    /// New work is taken there again. None: everywhere.
+    SafeModeOver(Option<NodeId>),
+    /// Nothing changed but what is known.
+    Noted,
 }
 
 /// What happened, as the log calls it.
@@ -75,6 +94,15 @@ pub enum Kind {
     TokenCreated,
     TokenRevoked,
     TokenForgotten,
+    SessionRetried,
+    PlanMade,
+    PlanApplied,
+    ActionFinished,
+    PlanForgotten,
+    SafeModeOn,
+    SafeModeOff,
+    FindingAppeared,
+    FindingEnded,
 }
 
 impl Kind {
@@ -112,6 +140,15 @@ impl Kind {
             Self::TokenCreated => "token_created",
             Self::TokenRevoked => "token_revoked",
             Self::TokenForgotten => "token_forgotten",
+            Self::SessionRetried => "session_retried",
+            Self::PlanMade => "plan_made",
+            Self::PlanApplied => "plan_applied",
+            Self::ActionFinished => "action_finished",
+            Self::PlanForgotten => "plan_forgotten",
+            Self::SafeModeOn => "safe_mode_on",
+            Self::SafeModeOff => "safe_mode_off",
+            Self::FindingAppeared => "finding_appeared",
+            Self::FindingEnded => "finding_ended",
         }
     }
 }
@@ -129,7 +166,12 @@ impl After {
             | Self::NodeRemoved(_)
             | Self::Token(_)
             | Self::TokenForgotten(_)
-            | Self::Joined(..) => None,
+            | Self::Joined(..)
+            | Self::Plan(_)
+            | Self::PlanForgotten(_)
+            | Self::SafeMode(_)
+            | Self::SafeModeOver(_)
+            | Self::Noted => None,
         }
     }
 
@@ -144,7 +186,12 @@ impl After {
             | Self::Heard(_)
             | Self::NodeRemoved(_)
             | Self::Token(_)
-            | Self::TokenForgotten(_) => None,
+            | Self::TokenForgotten(_)
+            | Self::Plan(_)
+            | Self::PlanForgotten(_)
+            | Self::SafeMode(_)
+            | Self::SafeModeOver(_)
+            | Self::Noted => None,
         }
     }
 }

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use crate::actor::Actor;
 use crate::fence::Fence;
-use crate::id::{NodeId, RunId, SessionId, TokenId};
+use crate::finding::Finding;
+use crate::id::{NodeId, PlanId, RunId, SessionId, TokenId};
 use crate::name::Name;
 use crate::node::{NodeFacts, Standing};
 use crate::outcome::{Outcome, Usage};
+use crate::plan::{self, Plan};
 use crate::session::{Checkpoint, Fault, Handle, Kept, Progress, Removal, Workspace};
 use crate::spec::{Secrets, Spec};
 use crate::time::Timestamp;
@@ -108,6 +110,42 @@ pub enum Wish {
     /// Forget a used or expired token.
     ForgetToken {
         id: TokenId,
+    },
+    /// Let the node of a session that is on its way somewhere, or met a fault, try again.
+    RetrySession {
+        session: SessionId,
+    },
+    /// Keep a plan, so that it can be applied.
+    MakePlan(Box<Plan>),
+    ApplyPlan {
+        plan: PlanId,
+        /// Of what was shown.
+        digest: [u8; 32],
+        only_safe: bool,
+    },
+    /// An action of a plan came to its end.
+    FinishAction {
+        plan: PlanId,
+        number: u32,
+        result: plan::Outcome,
+        text: Box<str>,
+    },
+    ForgetPlan {
+        plan: PlanId,
+    },
+    /// Refuse new work, or take it again.
+    SetSafeMode {
+        /// None: everywhere.
+        node: Option<NodeId>,
+        on: bool,
+        reason: Box<str>,
+        /// By the controller itself, for as long as the reason holds.
+        automatic: bool,
+    },
+    /// Say in the log that something was found, or is found no more.
+    Note {
+        finding: Box<Finding>,
+        is_over: bool,
     },
 }
 

@@ -6,7 +6,7 @@
 
 mod decide;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cmp::Reverse;
 use std::sync::Arc;
@@ -17,9 +17,10 @@ pub use decide::{Answer, Decision};
 
 use crate::change::{After, Change};
 use crate::converge::{Assignment, Target};
-use crate::id::{InstallationId, NodeId, SessionId, TokenId};
+use crate::id::{InstallationId, NodeId, PlanId, SessionId, TokenId};
 use crate::name::Name;
-use crate::node::{Node, Token};
+use crate::node::{Node, SafeMode, Token};
+use crate::plan::Plan;
 use crate::session::{Session, State};
 use crate::spec::Secrets;
 use crate::time::Timestamp;
@@ -41,6 +42,8 @@ pub struct Fleet {
     nodes: OrdMap<NodeId, Arc<Node>>,
     node_names: OrdMap<Name, NodeId>,
     tokens: OrdMap<TokenId, Arc<Token>>,
+    plans: OrdMap<PlanId, Arc<Plan>>,
+    safe_modes: OrdMap<Option<NodeId>, Arc<SafeMode>>,
 }
 
 /// The order of the queue: priority, then who waited longer.
@@ -62,6 +65,8 @@ impl Fleet {
             nodes: OrdMap::new(),
             node_names: OrdMap::new(),
             tokens: OrdMap::new(),
+            plans: OrdMap::new(),
+            safe_modes: OrdMap::new(),
         }
     }
 
@@ -82,6 +87,17 @@ impl Fleet {
         }
         nodes.into_iter().for_each(|node| self.put_node(node));
         tokens.into_iter().for_each(|token| drop(self.tokens.insert(token.id, token)));
+        self
+    }
+
+    /// The same, of what was planned and where new work is refused.
+    pub fn load_upkeep(
+        mut self,
+        plans: impl IntoIterator<Item = Arc<Plan>>,
+        safe_modes: impl IntoIterator<Item = Arc<SafeMode>>,
+    ) -> Self {
+        plans.into_iter().for_each(|plan| drop(self.plans.insert(plan.id, plan)));
+        safe_modes.into_iter().for_each(|mode| drop(self.safe_modes.insert(mode.node, mode)));
         self
     }
 
@@ -109,6 +125,7 @@ impl Fleet {
                 if let Some(node) = self.nodes.remove(id) {
                     self.node_names.remove(&node.name);
                 }
+                self.safe_modes.remove(&Some(*id));
             }
             After::Token(token) => drop(self.tokens.insert(token.id, token.clone())),
             After::TokenForgotten(id) => drop(self.tokens.remove(id)),
@@ -116,6 +133,11 @@ impl Fleet {
                 self.tokens.insert(token.id, token.clone());
                 self.put_node(node.clone());
             }
+            After::Plan(plan) => drop(self.plans.insert(plan.id, plan.clone())),
+            After::PlanForgotten(id) => drop(self.plans.remove(id)),
+            After::SafeMode(mode) => drop(self.safe_modes.insert(mode.node, mode.clone())),
+            After::SafeModeOver(node) => drop(self.safe_modes.remove(node)),
+            After::Noted => {}
         }
     }
 
@@ -276,6 +298,23 @@ impl Fleet {
 
     pub fn token(&self, id: TokenId) -> Option<&Arc<Token>> {
         self.tokens.get(&id)
+    }
+
+    pub fn plans(&self) -> impl Iterator<Item = &Arc<Plan>> {
+        self.plans.values()
+    }
+
+    pub fn plan(&self, id: PlanId) -> Option<&Arc<Plan>> {
+        self.plans.get(&id)
+    }
+
+    pub fn safe_modes(&self) -> impl Iterator<Item = &Arc<SafeMode>> {
+        self.safe_modes.values()
+    }
+
+    /// Why new work is refused there. None as node: everywhere.
+    pub fn safe_mode(&self, node: Option<NodeId>) -> Option<&Arc<SafeMode>> {
+        self.safe_modes.get(&node)
     }
 
     /// What the session's node should be doing for it. `None`: it is on no node.

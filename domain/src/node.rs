@@ -87,6 +87,18 @@ impl Cookie {
     }
 }
 
+/// New work is refused, on a node or everywhere. It never hinders stopping, reading or repairing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SafeMode {
+    /// None: everywhere.
+    pub node: Option<NodeId>,
+    pub reason: Box<str>,
+    pub by: Box<str>,
+    pub since: Timestamp,
+    /// The controller ends it as soon as the reason holds no more.
+    pub automatic: bool,
+}
+
 /// A join token: good for one node, once, for a while. The secret itself is nowhere but with who was given it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Token {

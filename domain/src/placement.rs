@@ -35,6 +35,8 @@ pub enum Move {
 pub enum Obstacle {
     NotReachable(Standing),
     Cordoned,
+    /// New work is refused there, for this reason.
+    SafeMode(Box<str>),
     /// All of so many slots are taken.
     Full(u32),
     /// Its spec names another node.
@@ -119,15 +121,18 @@ pub fn wait(fleet: &Fleet, session: &Session, now: Timestamp) -> Option<Wait> {
 
 /// What stands in the way of `session` taking a slot on `node`.
 pub fn obstacle(fleet: &Fleet, session: &Session, node: &Node) -> Option<Obstacle> {
-    unfit(session, node).or_else(|| {
+    unfit(fleet, session, node).or_else(|| {
         (fleet.slots_used(node.id) >= node.facts.slots).then_some(Obstacle::Full(node.facts.slots))
     })
 }
 
 /// What stands in the way other than slots.
-fn unfit(session: &Session, node: &Node) -> Option<Obstacle> {
+fn unfit(fleet: &Fleet, session: &Session, node: &Node) -> Option<Obstacle> {
     if node.standing != Standing::Reachable {
         return Some(Obstacle::NotReachable(node.standing));
+    }
+    if let Some(mode) = fleet.safe_mode(None).or_else(|| fleet.safe_mode(Some(node.id))) {
+        return Some(Obstacle::SafeMode(mode.reason.clone()));
     }
     let spec = &session.spec;
     if let State::Queued(Queue::Slot(placement)) = session.state {
@@ -206,12 +211,12 @@ impl Room {
     fn fit(&mut self, fleet: &Fleet, session: &Session) -> Option<Move> {
         let (node, step) = match session.state {
             State::Queued(Queue::Slot(placement)) => {
-                let node = fleet.node(placement.node).filter(|node| unfit(session, node).is_none())?;
+                let node = fleet.node(placement.node).filter(|node| unfit(fleet, session, node).is_none())?;
                 (node, Move::Grant(session.id))
             }
             _ => {
                 let mut candidates = self.free.iter().filter_map(|(_, id)| fleet.node(*id));
-                let node = candidates.find(|node| unfit(session, node).is_none())?;
+                let node = candidates.find(|node| unfit(fleet, session, node).is_none())?;
                 (node, Move::Place(session.id, node.id))
             }
         };
@@ -235,6 +240,7 @@ impl Obstacle {
         match self {
             Self::NotReachable(_) => "it is not reachable",
             Self::Cordoned => "it is cordoned",
+            Self::SafeMode(_) => "it is in safe mode",
             Self::Full(_) => "all of its slots are taken",
             Self::OtherNode => "the session belongs to another node",
             Self::OtherMachine => "the repository's path is on another machine",
@@ -249,6 +255,7 @@ impl fmt::Display for Obstacle {
         match self {
             Self::NotReachable(standing) => f.write_str(standing.word()),
             Self::Cordoned => f.write_str("cordoned"),
+            Self::SafeMode(reason) => write!(f, "safe mode ({reason})"),
             Self::Full(slots) => write!(f, "all {slots} slots taken"),
             Self::OtherNode => f.write_str("not the node it belongs to"),
             Self::OtherMachine => f.write_str("not the machine of the repository's path"),

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::id::{NodeId, RunId, SessionId};
+use crate::id::{NodeId, PlanId, RunId, SessionId};
 use crate::name::Name;
 use crate::session::StateKind;
 
@@ -46,6 +46,16 @@ pub enum Refused {
     NodeInUse { node: Name, sessions: usize },
     #[error("session '{session}' cannot be given more time: its run may have {most} {what}")]
     TimeUsedUp { session: Name, most: u64, what: &'static str },
+    #[error("there is no plan {0}")]
+    PlanUnknown(PlanId),
+    #[error("the plan {0} was made too long ago to be applied")]
+    PlanExpired(PlanId),
+    #[error("the plan {0} is not the one that was shown")]
+    PlanChanged(PlanId),
+    #[error("there is already a plan {0}")]
+    PlanIdTaken(PlanId),
+    #[error("new work is refused: {reason}")]
+    SafeMode { reason: Box<str> },
     #[error("there are already {there} {what}; at most {most} are allowed")]
     LimitReached { what: &'static str, there: usize, most: usize },
 }
@@ -66,15 +76,20 @@ impl Refused {
             Self::SessionUnknown(_)
             | Self::NodeUnknown(_)
             | Self::NodeNameUnknown(_)
-            | Self::TokenUnknown => Reason::NotFound,
+            | Self::TokenUnknown
+            | Self::PlanUnknown(_) => Reason::NotFound,
             Self::NameTaken { .. }
             | Self::SessionIdTaken(_)
             | Self::NodeNameTaken(_)
-            | Self::RunOrderedBefore(_) => Reason::AlreadyExists,
+            | Self::RunOrderedBefore(_)
+            | Self::PlanIdTaken(_) => Reason::AlreadyExists,
             Self::WrongState { .. }
             | Self::MachineUnknown { .. }
             | Self::NodeUnfit(..)
-            | Self::NodeInUse { .. } => Reason::Precondition,
+            | Self::NodeInUse { .. }
+            | Self::PlanExpired(_)
+            | Self::PlanChanged(_)
+            | Self::SafeMode { .. } => Reason::Precondition,
             Self::TokenUsed
             | Self::TokenExpired
             | Self::TokenWrong
@@ -103,6 +118,11 @@ impl Refused {
             Self::NodeRevoked(_) => "NODE_REVOKED",
             Self::CookieStale(_) => "NODE_COPIED_OR_ROLLED_BACK",
             Self::NodeInUse { .. } => "NODE_IN_USE",
+            Self::PlanUnknown(_) => "PLAN_NOT_FOUND",
+            Self::PlanExpired(_) => "PLAN_EXPIRED",
+            Self::PlanChanged(_) => "PLAN_CHANGED",
+            Self::PlanIdTaken(_) => "PLAN_ID_TAKEN",
+            Self::SafeMode { .. } => "SAFE_MODE",
             Self::LimitReached { .. } | Self::TimeUsedUp { .. } => "LIMIT_REACHED",
         }
     }
@@ -114,7 +134,15 @@ impl Refused {
             Self::NodeUnknown(_) | Self::NodeNameUnknown(_) => "droverctl node ls lists the nodes",
             Self::TokenUnknown => "droverctl node token ls lists the join tokens",
             Self::NameTaken { .. } => "choose another --name, or --on-conflict rename",
-            Self::SessionIdTaken(_) | Self::RunOrderedBefore(_) => "ask again with a new request id",
+            Self::PlanUnknown(_) | Self::PlanExpired(_) | Self::PlanChanged(_) => {
+                "make a new one: droverctl repair, or droverctl cleanup"
+            }
+            Self::SafeMode { .. } => {
+                "droverctl health shows why; droverctl safe-mode off takes new work again"
+            }
+            Self::SessionIdTaken(_) | Self::RunOrderedBefore(_) | Self::PlanIdTaken(_) => {
+                "ask again with a new request id"
+            }
             Self::NodeNameTaken(_) => {
                 "start the agent with another name, or remove the old node: droverctl node rm"
             }

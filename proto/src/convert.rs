@@ -4,6 +4,7 @@
 pub mod assignment;
 pub mod inventory;
 pub mod node;
+pub mod plan;
 pub mod record;
 pub mod report;
 pub mod run;

@@ -147,6 +147,7 @@ fn recent_changes_are_there_without_gaps_or_not_at_all() {
         actor: Actor::Controller,
         kind: drover_domain::change::Kind::TokenForgotten,
         after: drover_domain::change::After::TokenForgotten(TokenId::from_random(random::bytes())),
+        note: None,
     };
     assert!(recent.after(0, 0).is_some(), "nothing happened, nothing is missed");
     assert!(recent.after(3, 5).is_none(), "a fresh start knows nothing of before");

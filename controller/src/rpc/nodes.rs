@@ -33,10 +33,7 @@ const TOKEN_LASTS_AT_MOST: Duration = Duration::from_secs(30 * 24 * 3600);
 impl NodeHandler {
     fn shown(&self) -> impl Fn(&Fleet, &Answer) -> Option<v1::Node> + Send + Sync + 'static {
         let plane = self.0.clone();
-        move |fleet, answer| match answer {
-            Answer::Node(node) => Some(render(fleet, node, plane.heard(node))),
-            Answer::Session(_) | Answer::Token(_) | Answer::Heard | Answer::Gone => None,
-        }
+        move |fleet, answer| answer.node().map(|node| render(fleet, node, plane.heard(node)))
     }
 
     fn named(&self, reference: &str) -> Result<std::sync::Arc<Node>, Error> {
@@ -194,13 +191,9 @@ impl NodeService for NodeHandler {
             JoinToken::new(TokenId::from_random(random::bytes()), random::secret(), self.0.authority.hash());
         let wish = Wish::CreateToken { id: join.id, secret_hash: join.secret_hash(), lasts };
         // The secret is in no kept answer: who did not hear it makes another token.
-        let render = |_: &Fleet, answer: &Answer, _| match answer {
-            Answer::Token(made) => {
-                v1::CreateJoinTokenResponse { token: Some(token(made)), secret: String::new() }
-            }
-            Answer::Session(_) | Answer::Node(_) | Answer::Heard | Answer::Gone => {
-                v1::CreateJoinTokenResponse::default()
-            }
+        let render = |_: &Fleet, answer: &Answer, _| v1::CreateJoinTokenResponse {
+            token: answer.token().map(|made| token(made)),
+            secret: String::new(),
         };
         let mut answer = call.submit(&self.0, wish, render).await?;
         let made = answer.get_ref().token.as_ref().map(|token| token.id.clone()).unwrap_or_default();

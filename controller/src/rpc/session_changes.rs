@@ -137,10 +137,7 @@ fn named(plane: &Plane, reference: &str, project: &str) -> Result<Arc<Session>, 
 }
 
 pub(super) fn shown(fleet: &Fleet, answer: &Answer, now: Timestamp) -> Option<v1::Session> {
-    match answer {
-        Answer::Session(session) => Some(render(fleet, session, now)),
-        Answer::Node(_) | Answer::Token(_) | Answer::Heard | Answer::Gone => None,
-    }
+    answer.session().map(|session| render(fleet, session, now))
 }
 
 pub async fn start(

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drover_domain::command::{NewSession, Wish};
-use drover_domain::fleet::Answer;
 use drover_domain::id::{NodeId, SessionId};
 use drover_domain::name::Name;
 use drover_domain::node::{Node, Standing};
@@ -115,10 +114,7 @@ async fn as_session(
     };
     let node = node.name.to_string();
     call.submit(plane, Wish::CreateSession(Box::new(new)), move |fleet, answer, now| {
-        let branch = match answer {
-            Answer::Session(session) => session.branch(),
-            Answer::Node(_) | Answer::Token(_) | Answer::Heard | Answer::Gone => String::new(),
-        };
+        let branch = answer.session().map(|session| session.branch()).unwrap_or_default();
         let session = shown(fleet, answer, now);
         v1::RestoreTrashResponse { session, branch, directory: String::new(), node: node.clone() }
     })

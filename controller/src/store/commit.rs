@@ -15,7 +15,7 @@ use prost::Message;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, params};
 
-use super::{Error, KeptAnswer, Loaded, RequestKey, Store};
+use super::{Error, KeptAnswer, Loaded, RequestKey, Store, upkeep};
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
@@ -76,10 +76,15 @@ pub(super) fn unsigned(number: i64) -> u64 {
 
 fn write(connection: &Connection, changes: &[Change], answers: &[KeptAnswer]) -> rusqlite::Result<()> {
     for change in changes {
-        let (session, node, record) = write_change(connection, change)?;
-        let insert = "INSERT INTO changes (revision, at, actor, kind, session, node, record) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        let (mut session, mut node, record) = write_change(connection, change)?;
+        if let Some(note) = &change.note {
+            session = session.or(note.session.map(sql));
+            node = node.or_else(|| note.node.map(|node| node.to_string()));
+        }
+        let note = change.note.as_ref().map(|note| &note.text);
+        let insert = "INSERT INTO changes (revision, at, actor, kind, session, node, record, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
         let (actor, kind) = (change.actor.to_string(), change.kind.word());
-        let row = params![sql(change.revision), change.at.millis(), actor, kind, session, node, record];
+        let row = params![sql(change.revision), change.at.millis(), actor, kind, session, node, record, note];
         connection.prepare_cached(insert)?.execute(row)?;
     }
     if let Some(last) = changes.last() {
@@ -102,6 +107,8 @@ fn write(connection: &Connection, changes: &[Change], answers: &[KeptAnswer]) ->
 
 /// What the log says of a change: the session's number, the node, the session as it became.
 type Logged = (Option<i64>, Option<String>, Option<Vec<u8>>);
+
+const NOTHING: Logged = (None, None, None);
 
 fn write_change(connection: &Connection, change: &Change) -> rusqlite::Result<Logged> {
     match &change.after {
@@ -127,17 +134,23 @@ fn write_change(connection: &Connection, change: &Change) -> rusqlite::Result<Lo
         }
         After::NodeRemoved(id) => {
             connection.prepare_cached("DELETE FROM nodes WHERE id = ?1")?.execute([id.to_string()])?;
+            upkeep::end_safe_mode(connection, Some(*id))?;
             Ok((None, Some(id.to_string()), None))
         }
-        After::Token(token) => put_token(connection, token).map(|()| (None, None, None)),
+        After::Token(token) => put_token(connection, token).map(|()| NOTHING),
         After::TokenForgotten(id) => {
             connection.prepare_cached("DELETE FROM tokens WHERE id = ?1")?.execute([id.to_string()])?;
-            Ok((None, None, None))
+            Ok(NOTHING)
         }
         After::Joined(token, node) => {
             put_token(connection, token)?;
             put_node(connection, node)
         }
+        After::Plan(plan) => upkeep::put_plan(connection, plan).map(|()| NOTHING),
+        After::PlanForgotten(id) => upkeep::forget_plan(connection, *id).map(|()| NOTHING),
+        After::SafeMode(mode) => upkeep::put_safe_mode(connection, mode).map(|()| NOTHING),
+        After::SafeModeOver(node) => upkeep::end_safe_mode(connection, *node).map(|()| NOTHING),
+        After::Noted => Ok(NOTHING),
     }
 }
 
@@ -223,6 +236,7 @@ fn load(connection: &Connection) -> rusqlite::Result<Loaded> {
     let answers = answers.collect::<rusqlite::Result<Vec<_>>>()?;
     let fleet =
         Fleet::new(installation, unsigned(generation)).load(unsigned(revision), sessions, nodes, tokens);
+    let fleet = fleet.load_upkeep(upkeep::plans(connection)?, upkeep::safe_modes(connection)?);
     Ok(Loaded { fleet, answers })
 }
 
@@ -239,11 +253,11 @@ pub(super) fn session_of(row: &Row<'_>, record_at: usize, spec_at: usize) -> rus
     record::session_from(wire, Arc::new(spec)).map_err(|error: Invalid| odd(record_at, error))
 }
 
-fn decode<M: Message + Default>(at: usize, bytes: &[u8]) -> rusqlite::Result<M> {
+pub(super) fn decode<M: Message + Default>(at: usize, bytes: &[u8]) -> rusqlite::Result<M> {
     M::decode(bytes).map_err(|error| odd(at, error))
 }
 
-fn odd(at: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
+pub(super) fn odd(at: usize, error: impl std::error::Error + Send + Sync + 'static) -> rusqlite::Error {
     rusqlite::Error::FromSqlConversionFailure(at, Type::Blob, Box::new(error))
 }
 

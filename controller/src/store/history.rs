@@ -21,6 +21,8 @@ pub struct Change {
     /// The session that it is about, as it became. None also if it was forgotten then.
     pub session: Option<Session>,
     pub node: Option<NodeId>,
+    /// What it says in words.
+    pub note: Option<Box<str>>,
 }
 
 /// Which rows, from where, in which direction.
@@ -54,7 +56,7 @@ impl History {
         };
         let of = if session.is_some() { "AND c.session = ?2" } else { "AND ?2 IS NULL" };
         let query = format!(
-            "SELECT c.revision, c.at, c.actor, c.kind, c.node, c.record, p.spec FROM changes c
+            "SELECT c.revision, c.at, c.actor, c.kind, c.node, c.record, p.spec, c.note FROM changes c
              LEFT JOIN specs p ON p.number = c.session
              WHERE {range} {of} ORDER BY c.revision {order} LIMIT ?3"
         );
@@ -71,6 +73,7 @@ impl History {
                     kind: row.get(3)?,
                     session: if has_record { Some(session_of(row, 5, 6)?) } else { None },
                     node: node_id(row.get(4)?),
+                    note: row.get::<_, Option<String>>(7)?.map(Into::into),
                 })
             })?;
             rows.collect()

@@ -11,7 +11,7 @@ use drover_domain::id::InstallationId;
 use rusqlite::Connection;
 use rustix::fs::{FlockOperation, flock};
 
-use super::Error;
+use super::{Error, backup};
 
 mod migrations {
     refinery::embed_migrations!("src/store/migrations");
@@ -41,7 +41,10 @@ pub(super) fn open(
     let database = |why: String| OpenError::Database { path: path.clone(), why };
     let mut connection = Connection::open(&path).map_err(|why| database(why.to_string()))?;
     settle(&connection).map_err(database)?;
-    refuse_newer(&connection, &path)?;
+    if let Some(found) = older_schema(&connection, &path)? {
+        let backups = directory.join(backup::DIRECTORY);
+        backup::create(&path, &backups, &format!("schema-{found}")).map_err(|error| database(error.why))?;
+    }
     let runner = migrations::migrations::runner().set_grouped(true);
     runner.run(&mut connection).map_err(|why| database(why.to_string()))?;
     let meta = "INSERT INTO meta (only_row, installation, generation, revision) VALUES (1, ?1, 1, 0) ON CONFLICT DO NOTHING";
@@ -70,7 +73,7 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn private_file(path: &Path) -> io::Result<File> {
+pub(super) fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
@@ -128,10 +131,11 @@ fn damaged(verdict: &str) -> String {
     format!("it is damaged ({verdict}); nothing was changed. Keep the file, and restore a backup")
 }
 
-fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+/// The schema of a registry that an older controller wrote. A newer one's is refused.
+fn older_schema(connection: &Connection, path: &Path) -> Result<Option<i64>, OpenError> {
     let database = |why: rusqlite::Error| OpenError::Database { path: path.to_owned(), why: why.to_string() };
     if !connection.table_exists(None, "refinery_schema_history").map_err(database)? {
-        return Ok(());
+        return Ok(None);
     }
     let query = "SELECT max(version) FROM refinery_schema_history";
     let found: Option<i64> = connection.query_row(query, (), |row| row.get(0)).map_err(database)?;
@@ -141,6 +145,7 @@ fn refuse_newer(connection: &Connection, path: &Path) -> Result<(), OpenError> {
         (Some(found), Some(known)) if found > known => {
             Err(OpenError::Newer { path: path.to_owned(), found, known })
         }
-        _ => Ok(()),
+        (Some(found), Some(known)) if found < known => Ok(Some(found)),
+        _ => Ok(None),
     }
 }

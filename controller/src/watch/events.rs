@@ -58,7 +58,14 @@ fn row_of(change: &Change) -> store::Change {
         After::Session(session) | After::SessionWithSecrets(session, _) => {
             session.state.placement().map(|p| p.node)
         }
-        After::SessionForgotten(..) | After::Token(_) | After::TokenForgotten(_) => None,
+        After::SessionForgotten(..)
+        | After::Token(_)
+        | After::TokenForgotten(_)
+        | After::Plan(_)
+        | After::PlanForgotten(_)
+        | After::SafeMode(_)
+        | After::SafeModeOver(_)
+        | After::Noted => change.note.as_ref().and_then(|note| note.node),
     };
     store::Change {
         revision: change.revision,
@@ -67,6 +74,7 @@ fn row_of(change: &Change) -> store::Change {
         kind: change.kind.word().to_owned(),
         session,
         node,
+        note: change.note.as_ref().map(|note| note.text.clone()),
     }
 }
 
@@ -88,6 +96,9 @@ pub fn render(fleet: &Fleet, row: &store::Change) -> v1::Event {
 
 fn message(fleet: &Fleet, row: &store::Change) -> String {
     let node = row.node.and_then(|node| fleet.node(node)).map(|node| node.name.to_string());
+    if let Some(note) = &row.note {
+        return note.to_string();
+    }
     match (row.session.as_ref().map(|session| (session, &session.state)), row.kind.as_str()) {
         (Some((session, _)), "run_ended" | "run_interrupted") => match &session.last_run {
             Some(run) if session.resumes => {

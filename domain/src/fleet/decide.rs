@@ -1,6 +1,7 @@
 //! What a command would change. One function per wish, in files by subject; here is what they share: the stamping of
 //! changes with their revisions, and the answer.
 
+mod maintenance;
 mod nodes;
 mod queue;
 mod reports;
@@ -10,10 +11,11 @@ mod sessions;
 
 use std::sync::Arc;
 
-use crate::change::{After, Change, Kind};
+use crate::change::{After, Change, Kind, Note};
 use crate::command::{Command, Wish};
 use crate::fleet::Fleet;
 use crate::node::{Node, Token};
+use crate::plan::Plan;
 use crate::refused::Refused;
 use crate::session::{Session, State};
 use crate::time::Timestamp;
@@ -30,9 +32,29 @@ pub enum Answer {
     Session(Arc<Session>),
     Node(Arc<Node>),
     Token(Arc<Token>),
+    Plan(Arc<Plan>),
     /// Of a report: its effect, if it had one, is durable.
     Heard,
     Gone,
+}
+
+/// What an answer is about, if it is about one.
+impl Answer {
+    pub fn session(&self) -> Option<&Arc<Session>> {
+        if let Self::Session(session) = self { Some(session) } else { None }
+    }
+
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        if let Self::Node(node) = self { Some(node) } else { None }
+    }
+
+    pub fn token(&self) -> Option<&Arc<Token>> {
+        if let Self::Token(token) = self { Some(token) } else { None }
+    }
+
+    pub fn plan(&self) -> Option<&Arc<Plan>> {
+        if let Self::Plan(plan) = self { Some(plan) } else { None }
+    }
 }
 
 impl Fleet {
@@ -62,6 +84,17 @@ impl Fleet {
             Wish::Cordon { node, cordoned } => draft.cordon(*node, *cordoned)?,
             Wish::RevokeNode { node } => draft.revoke_node(*node)?,
             Wish::RemoveNode { node } => draft.remove_node(*node)?,
+            Wish::RetrySession { session } => draft.retry_session(*session)?,
+            Wish::MakePlan(plan) => draft.make_plan(plan)?,
+            Wish::ApplyPlan { plan, digest, only_safe } => draft.apply_plan(*plan, digest, *only_safe)?,
+            Wish::FinishAction { plan, number, result, text } => {
+                draft.finish_action(*plan, *number, *result, text)?
+            }
+            Wish::ForgetPlan { plan } => draft.forget_plan(*plan)?,
+            Wish::SetSafeMode { node, on, reason, automatic } => {
+                draft.set_safe_mode(*node, *on, reason, *automatic)?
+            }
+            Wish::Note { finding, is_over } => draft.note(finding, *is_over),
         };
         Ok(Decision { changes: draft.changes, answer })
     }
@@ -82,12 +115,17 @@ impl Draft<'_> {
     }
 
     fn add(&mut self, kind: Kind, after: After) {
+        self.add_with(kind, after, None);
+    }
+
+    fn add_with(&mut self, kind: Kind, after: After, note: Option<Note>) {
         let change = Change {
             revision: self.revision(),
             at: self.now,
             actor: self.command.actor.clone(),
             kind,
             after,
+            note,
         };
         self.changes.push(change);
     }

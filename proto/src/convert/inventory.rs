@@ -32,7 +32,7 @@ pub fn take(
         inventory.sessions.remove(&parsed::<SessionId>("gone", gone)?);
     }
     for wire in &piece.locks {
-        inventory.locks.push(lock(wire, now).map_err(|problems| problems.within("locks"))?);
+        inventory.locks.push(lock_from(wire, now).map_err(|problems| problems.within("locks"))?);
     }
     for wire in &piece.strays {
         let since = since(wire.age.as_ref(), now)?;
@@ -62,7 +62,7 @@ fn session(wire: &node_v1::SessionTraces, now: Timestamp) -> Result<(SessionId, 
             })
         })?,
         run: wire.run.as_ref().map(run).transpose()?,
-        processes: all(&wire.processes, |wire| process(wire, now))?,
+        processes: all(&wire.processes, |wire| process_from(wire, now))?,
     };
     Ok((parsed("session_id", &wire.session_id)?, traces))
 }
@@ -96,7 +96,7 @@ fn run(wire: &node_v1::RunTrace) -> Result<RunTrace, Invalid> {
     Ok(RunTrace { run: parsed("run_id", &wire.run_id)?, alive })
 }
 
-fn process(wire: &node_v1::ProcessTrace, now: Timestamp) -> Result<Process, Invalid> {
+pub fn process_from(wire: &node_v1::ProcessTrace, now: Timestamp) -> Result<Process, Invalid> {
     Ok(Process {
         pid: wire.pid,
         start: wire.start,
@@ -106,7 +106,7 @@ fn process(wire: &node_v1::ProcessTrace, now: Timestamp) -> Result<Process, Inva
     })
 }
 
-fn lock(wire: &node_v1::LockFile, now: Timestamp) -> Result<LockFile, Invalid> {
+pub fn lock_from(wire: &node_v1::LockFile, now: Timestamp) -> Result<LockFile, Invalid> {
     Ok(LockFile {
         repository: wire.repository.as_str().into(),
         name: wire.name.as_str().into(),

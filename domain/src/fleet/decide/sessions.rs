@@ -59,6 +59,7 @@ impl Draft<'_> {
     }
 
     fn check_new(&self, new: &NewSession) -> Result<(), Refused> {
+        self.takes_new_work()?;
         if let Some(holder) = self.fleet.session_named(&new.project, &new.name) {
             return Err(Refused::NameTaken {
                 project: new.project.clone(),
