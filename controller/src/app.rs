@@ -24,6 +24,7 @@ use crate::pki::{self, Authority};
 use crate::plane::Plane;
 use crate::registry::{Owner, Registry};
 use crate::tunnel::Tunnels;
+use crate::upkeep::{Looks, carry, rounds};
 use crate::watch::encoded::Shelf;
 use crate::{http, leases, random, retention, scheduler, store, tls};
 
@@ -94,6 +95,9 @@ pub async fn start(config: Config, listener: TcpListener, clock: Clock) -> Resul
         tasks: tasks.clone(),
         metrics: metrics.clone(),
         authority: authority.clone(),
+        upkeep: config.upkeep,
+        looks: Looks::default(),
+        data_dir: directory.as_path().into(),
     };
     let tokens = Tokens::new([(operator_token.clone(), "operator", Role::Admin)]);
     let gate = Gate::new(tokens, metrics, clock);
@@ -103,6 +107,8 @@ pub async fn start(config: Config, listener: TcpListener, clock: Clock) -> Resul
     tasks.spawn(scheduler::run(plane.clone()));
     tasks.spawn(leases::run(plane.clone()));
     tasks.spawn(retention::run(plane.clone()));
+    tasks.spawn(rounds::run(plane.clone()));
+    tasks.spawn(carry::run(plane.clone()));
     tracing::info!(%address, %installation, "serving");
     let authority = authority.certificate().to_owned();
     Ok(Running { address, authority, operator_token, installation, plane, owner, health, config })

@@ -7,8 +7,11 @@ use std::time::Duration;
 use drover_daemon::config::{Problems, Settings, duration};
 use drover_daemon::telemetry::{self, Format, Telemetry};
 use drover_domain::lease::Terms;
+use drover_domain::reconcile::Rules;
 use http::{HeaderValue, Uri};
 use rustls_pki_types::ServerName;
+
+use crate::upkeep;
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -19,6 +22,7 @@ pub struct Config {
     /// Origins whose pages may call it.
     pub origins: Vec<HeaderValue>,
     pub terms: Terms,
+    pub upkeep: upkeep::Terms,
     pub telemetry: Telemetry,
     /// How long it takes at most to end.
     pub shutdown: Duration,
@@ -47,6 +51,7 @@ impl Config {
         let names = names(&mut settings, &flags.names);
         let origins = origins(&mut settings);
         let terms = terms(&mut settings);
+        let upkeep = upkeep(&mut settings);
         let telemetry = Telemetry {
             filter: settings.get("log.filter", flags.log, telemetry::filter).unwrap_or_else(|| "info".into()),
             format: settings.get("log.format", None, str::parse::<Format>).unwrap_or_default(),
@@ -60,6 +65,7 @@ impl Config {
             names,
             origins,
             terms,
+            upkeep,
             telemetry,
             shutdown,
         })
@@ -113,6 +119,26 @@ fn terms(settings: &mut Settings) -> Terms {
     terms
 }
 
+fn upkeep(settings: &mut Settings) -> upkeep::Terms {
+    let usual = upkeep::Terms::DEFAULT;
+    let mut length = |name, usual| settings.get(name, None, duration).unwrap_or(usual);
+    let terms = upkeep::Terms {
+        every: length("rounds.every", usual.every),
+        full: length("rounds.full", usual.full),
+        rules: Rules {
+            workspaces: length("grace.workspaces", usual.rules.workspaces),
+            processes: length("grace.processes", usual.rules.processes),
+            stuck: length("grace.stuck", usual.rules.stuck),
+            locks: length("grace.locks", usual.rules.locks),
+        },
+        apply: settings.get("rounds.apply", None, str::parse::<bool>).unwrap_or(usual.apply),
+    };
+    if terms.every.is_zero() || terms.full < terms.every {
+        settings.problem("rounds", "every must be longer than nothing, and full not shorter than every");
+    }
+    terms
+}
+
 fn address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "is not an address and port such as 127.0.0.1:7437 or [::]:7437")
 }
@@ -140,6 +166,7 @@ mod tests {
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/controller.example.toml");
         let config = Config::load(Some(&example), Flags::default()).unwrap();
         assert_eq!(config.terms, Terms::DEFAULT);
+        assert_eq!(config.upkeep, upkeep::Terms::DEFAULT);
     }
 
     #[test]

@@ -24,4 +24,5 @@ mod scheduler;
 pub mod store;
 pub mod tls;
 pub mod tunnel;
+pub mod upkeep;
 pub mod watch;

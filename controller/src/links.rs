@@ -115,6 +115,11 @@ impl Links {
         self.lock().get(&node)?.heard.map(|heard| now.saturating_sub(heard))
     }
 
+    /// The number of the node's link; none: it is not linked.
+    pub fn line(&self, node: NodeId) -> Option<u64> {
+        self.lock().get(&node)?.line.as_ref().map(|line| line.number)
+    }
+
     pub fn is_linked(&self, node: NodeId) -> bool {
         self.lock().get(&node).is_some_and(|entry| entry.line.is_some())
     }

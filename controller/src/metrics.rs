@@ -2,6 +2,7 @@
 
 mod process;
 mod text;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,6 +33,7 @@ struct Counters {
     ignored_reports: AtomicU64,
     outcomes: Mutex<BTreeMap<&'static str, u64>>,
     calls: Mutex<BTreeMap<Call, Histogram>>,
+    upkeep: upkeep::Upkeep,
 }
 
 /// The call's path, one of the matrix, and how it ended.
@@ -53,6 +55,7 @@ impl Default for Counters {
             ignored_reports: AtomicU64::default(),
             outcomes: Mutex::default(),
             calls: Mutex::default(),
+            upkeep: upkeep::Upkeep::default(),
         }
     }
 }
@@ -150,6 +153,7 @@ impl Metrics {
         let age = oldest_heartbeat.unwrap_or_default().as_secs_f64();
         text.gauge("drover_heartbeat_age_seconds", "Silence of the node that is silent for longest.", age);
         self.write_counters(&mut text);
+        self.0.upkeep.write(&mut text);
         self.write_calls(&mut text);
         process::write(&mut text);
         text.finish()

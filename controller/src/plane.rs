@@ -1,5 +1,6 @@
 //! What every handler and loop of the controller works with, in one value that is cheap to clone.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use drover_daemon::clock::Clock;
@@ -18,6 +19,7 @@ use crate::metrics::Metrics;
 use crate::pki::Authority;
 use crate::registry::{Done, Published, Registry};
 use crate::tunnel::Tunnels;
+use crate::upkeep::{self, Looks};
 use crate::watch::encoded::Shelf;
 
 #[derive(Clone, Debug)]
@@ -32,6 +34,11 @@ pub struct Plane {
     pub tasks: Tasks,
     pub metrics: Metrics,
     pub authority: Arc<Authority>,
+    /// How often nodes are looked at, and what follows.
+    pub upkeep: upkeep::Terms,
+    pub looks: Looks,
+    /// Where copies of the registry go.
+    pub data_dir: Arc<Path>,
 }
 
 impl Plane {

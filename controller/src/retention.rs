@@ -1,8 +1,10 @@
-//! What leaves memory: cleaned sessions after a while, join tokens that are no good any more. History keeps them.
+//! What leaves memory: cleaned sessions after a while, join tokens that are no good any more, and old plans. History keeps
+//! what happened.
 
 use std::time::Duration;
 
 use drover_domain::command::Wish;
+use drover_domain::plan::Plan;
 use drover_domain::session::State;
 
 use crate::plane::Plane;
@@ -12,6 +14,8 @@ const PERIOD: Duration = Duration::from_secs(30);
 const CLEANED: Duration = Duration::from_secs(3600);
 /// How long a join token is still listed after it is no good any more.
 const TOKENS: Duration = Duration::from_secs(24 * 3600);
+/// How long a plan can still be read after it can no longer be applied.
+const PLANS: Duration = Duration::from_secs(24 * 3600);
 const AT_ONCE: usize = 256;
 
 pub(crate) async fn run(plane: Plane) {
@@ -27,7 +31,11 @@ pub(crate) async fn run(plane: Plane) {
         let sessions = sessions.map(|session| Wish::Forget { session: session.id });
         let tokens = published.fleet.tokens().filter(|token| now.since(token.expires) > TOKENS);
         let tokens = tokens.map(|token| Wish::ForgetToken { id: token.id });
-        for wish in sessions.chain(tokens).take(AT_ONCE) {
+        let is_done_with =
+            |plan: &Plan| now.since(plan.expires) > PLANS && (plan.applied.is_none() || plan.is_over());
+        let plans = published.fleet.plans().filter(|plan| is_done_with(plan));
+        let plans = plans.map(|plan| Wish::ForgetPlan { plan: plan.id });
+        for wish in sessions.chain(tokens).chain(plans).take(AT_ONCE) {
             if let Err(error) = plane.wish(wish).await {
                 tracing::debug!("something could not be forgotten yet: {}", error.text);
             }

@@ -1,23 +1,13 @@
-//! MaintenanceService: health as far as it is known, and the trash. Plans, safe mode and debug mode are not built yet.
+//! MaintenanceService: health, plans of repair and cleanup, the trash, safe mode. Debug mode is not built yet.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use drover_domain::node::{Node, Standing};
-use drover_domain::session::{FaultCode, Session, State};
-use drover_domain::time::Timestamp;
-use drover_proto::convert::time::stamp;
 use drover_proto::v1;
 use drover_proto::v1::maintenance_service_server::MaintenanceService;
 use tonic::{Request, Response, Status};
 
 use super::session_reads::Items;
-use super::trash;
+use super::{health, plans, safe_mode, trash};
 use crate::error::Error;
 use crate::plane::Plane;
-
-/// How long a refused agent is spoken of; it comes again every minute at least.
-const REMEMBERED: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Debug)]
 pub struct MaintenanceHandler(pub Plane);
@@ -34,23 +24,26 @@ impl MaintenanceService for MaintenanceHandler {
     type ApplyPlanStream = Items<v1::ApplyPlanResponse>;
 
     async fn get_health(&self, _: Request<v1::GetHealthRequest>) -> Answer<v1::GetHealthResponse> {
-        Ok(Response::new(health(&self.0)))
+        Ok(Response::new(health::now(&self.0).await?))
     }
 
     async fn watch_health(&self, _: Request<v1::WatchHealthRequest>) -> Answer<Self::WatchHealthStream> {
-        not_built("watching the health")
+        health::watch(&self.0)
     }
-    async fn plan_repair(&self, _: Request<v1::PlanRepairRequest>) -> Answer<v1::PlanRepairResponse> {
-        not_built("repair")
+    async fn plan_repair(&self, request: Request<v1::PlanRepairRequest>) -> Answer<v1::PlanRepairResponse> {
+        plans::repair(&self.0, request).await
     }
-    async fn plan_cleanup(&self, _: Request<v1::PlanCleanupRequest>) -> Answer<v1::PlanCleanupResponse> {
-        not_built("cleanup")
+    async fn plan_cleanup(
+        &self,
+        request: Request<v1::PlanCleanupRequest>,
+    ) -> Answer<v1::PlanCleanupResponse> {
+        plans::cleanup(&self.0, request).await
     }
-    async fn get_plan(&self, _: Request<v1::GetPlanRequest>) -> Answer<v1::GetPlanResponse> {
-        not_built("plans")
+    async fn get_plan(&self, request: Request<v1::GetPlanRequest>) -> Answer<v1::GetPlanResponse> {
+        plans::get(&self.0, request.get_ref())
     }
-    async fn apply_plan(&self, _: Request<v1::ApplyPlanRequest>) -> Answer<Self::ApplyPlanStream> {
-        not_built("plans")
+    async fn apply_plan(&self, request: Request<v1::ApplyPlanRequest>) -> Answer<Self::ApplyPlanStream> {
+        plans::apply(&self.0, request).await
     }
     async fn list_trash(&self, request: Request<v1::ListTrashRequest>) -> Answer<v1::ListTrashResponse> {
         trash::list(&self.0, request.into_inner()).await
@@ -68,10 +61,13 @@ impl MaintenanceService for MaintenanceHandler {
         trash::purge(&self.0, request.into_inner()).await
     }
     async fn get_safe_mode(&self, _: Request<v1::GetSafeModeRequest>) -> Answer<v1::GetSafeModeResponse> {
-        not_built("safe mode")
+        Ok(Response::new(safe_mode::get(&self.0)))
     }
-    async fn set_safe_mode(&self, _: Request<v1::SetSafeModeRequest>) -> Answer<v1::SetSafeModeResponse> {
-        not_built("safe mode")
+    async fn set_safe_mode(
+        &self,
+        request: Request<v1::SetSafeModeRequest>,
+    ) -> Answer<v1::SetSafeModeResponse> {
+        safe_mode::set(&self.0, request).await
     }
     async fn get_debug(&self, _: Request<v1::GetDebugRequest>) -> Answer<v1::GetDebugResponse> {
         not_built("debug mode")
@@ -79,143 +75,4 @@ impl MaintenanceService for MaintenanceHandler {
     async fn set_debug(&self, _: Request<v1::SetDebugRequest>) -> Answer<v1::SetDebugResponse> {
         not_built("debug mode")
     }
-}
-
-/// What the registry alone can say. What is on the machines is not looked at yet, and the answer says so.
-fn health(plane: &Plane) -> v1::GetHealthResponse {
-    let (published, now) = plane.view();
-    let fleet = &published.fleet;
-    let nodes = fleet.nodes().filter_map(|node| of_node(node, now));
-    let notes = fleet.nodes().flat_map(|node| of_notes(node));
-    let copies = fleet.nodes().filter_map(|node| of_refusal(plane, node));
-    let sessions = fleet.sessions().filter_map(|session| of_session(session));
-    let findings: Vec<_> =
-        of_registry(plane).chain(nodes).chain(notes).chain(copies).chain(sessions).collect();
-    let worst = findings.iter().map(v1::Finding::level).max();
-    let level = worst.unwrap_or(v1::HealthLevel::Healthy);
-    v1::GetHealthResponse {
-        level: level.into(),
-        findings,
-        sessions: count(fleet.sessions().map(|session| session.state.kind().word())),
-        nodes: count(fleet.nodes().map(|node| node.standing.word())),
-        queue_length: u32::try_from(fleet.queue_length()).unwrap_or(u32::MAX),
-        unknown: vec![
-            "what is really on the nodes: worktrees, branches and processes that no session owns".into(),
-        ],
-    }
-}
-
-fn of_node(node: &Node, now: Timestamp) -> Option<v1::Finding> {
-    let hint = match node.standing {
-        Standing::Joined | Standing::Reachable | Standing::Revoked => return None,
-        Standing::Unreachable => "wait for it, or look at its machine and network",
-        Standing::Lost => {
-            "look at its machine; its sessions wait for it. If it is gone for good: droverctl node revoke"
-        }
-    };
-    let seconds = now.since(node.since).as_secs();
-    Some(v1::Finding {
-        code: "NODE_LOST".into(),
-        level: v1::HealthLevel::Manual.into(),
-        subject: node.name.to_string(),
-        message: format!("node '{}' is {} since {seconds} s", node.name, node.standing.word()),
-        hint: hint.into(),
-        time: Some(stamp(node.since)),
-        node: node.name.to_string(),
-        ..v1::Finding::default()
-    })
-}
-
-/// What a node's agent said of how it started. It ends with the agent's next start.
-fn of_notes(node: &Node) -> impl Iterator<Item = v1::Finding> {
-    node.facts.notes.iter().map(|note| v1::Finding {
-        code: "LEDGER_REGISTRY_MISMATCH".into(),
-        level: v1::HealthLevel::CleanupAvailable.into(),
-        subject: node.name.to_string(),
-        message: format!("node '{}': {note}", node.name),
-        hint: "nothing was deleted; look at its sessions, and at the disk if it was damaged".into(),
-        time: Some(stamp(node.since)),
-        node: node.name.to_string(),
-        ..v1::Finding::default()
-    })
-}
-
-/// The registry refused to be written when it was last tried, or its file is damaged.
-fn of_registry(plane: &Plane) -> impl Iterator<Item = v1::Finding> {
-    let finding = |code: &str, message: String, hint: &str| v1::Finding {
-        code: code.into(),
-        level: v1::HealthLevel::Manual.into(),
-        subject: "registry".into(),
-        message,
-        hint: hint.into(),
-        ..v1::Finding::default()
-    };
-    let unwritten = plane.registry.trouble().map(|why| {
-        let message = format!("the last change could not be written: {why}");
-        let hint = "look at the disk of the controller; what runs goes on, and nothing new is accepted";
-        finding("REGISTRY_NOT_WRITTEN", message, hint)
-    });
-    let damaged = plane.registry.damage().map(|why| {
-        let message = format!("the registry's file is damaged: {why}");
-        let hint = "it is still read and written; copy the file away, and look at the disk of the controller";
-        finding("REGISTRY_CORRUPT", message, hint)
-    });
-    unwritten.into_iter().chain(damaged)
-}
-
-/// Somebody came with this node's identity who is not the one that is linked, or not up to date.
-fn of_refusal(plane: &Plane, node: &Node) -> Option<v1::Finding> {
-    let (age, why) = plane.links.refusal(node.id, plane.clock.boot()).filter(|(age, _)| *age < REMEMBERED)?;
-    Some(v1::Finding {
-        code: "LEDGER_REGISTRY_MISMATCH".into(),
-        level: v1::HealthLevel::Manual.into(),
-        subject: node.name.to_string(),
-        message: why.to_string(),
-        evidence: vec![format!("refused {} s ago", age.as_secs())],
-        hint: "stop the copy; if the node's state was restored: revoke the node, and let it join again"
-            .into(),
-        node: node.name.to_string(),
-        ..v1::Finding::default()
-    })
-}
-
-fn of_session(session: &Session) -> Option<v1::Finding> {
-    let (code, level, message, hint) = match &session.state {
-        State::Error { fault, .. } => {
-            // One session's fault is its owner's to look at; what does not end, or would lose work, is everybody's.
-            let level = match fault.code {
-                FaultCode::Stuck | FaultCode::WorkNotSaveable => v1::HealthLevel::Manual,
-                _ => v1::HealthLevel::CleanupAvailable,
-            };
-            let hint = format!("{}; droverctl start tries again, droverctl rm removes it", fault.hint);
-            (fault.code.word(), level, format!("{}: {}", fault.step, fault.text), hint)
-        }
-        State::Orphaned { evidence, .. } => {
-            let hint = "it returns with its node; if that was revoked: droverctl rm".to_owned();
-            ("NODE_LOST", v1::HealthLevel::Manual, evidence.to_string(), hint)
-        }
-        State::Queued(_)
-        | State::Creating { .. }
-        | State::Ready { .. }
-        | State::Running { .. }
-        | State::Cleaning { .. }
-        | State::Cleaned { .. } => return None,
-    };
-    Some(v1::Finding {
-        code: code.into(),
-        level: level.into(),
-        subject: session.title(),
-        message,
-        hint,
-        time: Some(stamp(session.since)),
-        session: session.title(),
-        ..v1::Finding::default()
-    })
-}
-
-fn count(words: impl Iterator<Item = &'static str>) -> BTreeMap<String, u32> {
-    words.fold(BTreeMap::new(), |mut counts, word| {
-        *counts.entry(word.to_owned()).or_default() += 1;
-        counts
-    })
 }

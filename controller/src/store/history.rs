@@ -48,6 +48,11 @@ impl History {
         Self { path, idle: Arc::default() }
     }
 
+    /// The registry's file.
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
     /// Rows of the log, of one session or of all.
     pub fn changes(&self, session: Option<u64>, position: Position) -> Result<Vec<Change>, Error> {
         let (range, order, bound) = match position.before {

@@ -50,6 +50,9 @@ fn plane(directory: &Path, clock: &Clock) -> (Plane, Owner) {
         tasks: Tasks::new(),
         metrics,
         authority,
+        upkeep: crate::upkeep::Terms::DEFAULT,
+        looks: crate::upkeep::Looks::default(),
+        data_dir: directory.into(),
     };
     (plane, owner)
 }
