@@ -4,6 +4,7 @@
 mod admin;
 mod saved;
 mod session;
+mod upkeep;
 pub mod values;
 
 pub use admin::{
@@ -16,27 +17,27 @@ pub use session::{
     ChangeArgs, DiffArgs, ExtendArgs, GetArgs, HoldArgs, LogsArgs, PsArgs, ReleaseArgs, ResetArgs, RmArgs,
     RunArgs, StartArgs, StopArgs, WaitArgs, WatchArgs, WhyArgs,
 };
+pub use upkeep::{
+    CleanupArgs, HowArgs, PlanApply, PlanCommand, PlanName, RepairArgs, SafeModeCommand, SafeModeOff,
+    SafeModeOn, ScopeArgs,
+};
 use values::Format;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The command of the contract that are to come, with a word on each. They answer that they are not built yet.
-const PLANNED: [(&str, &str); 17] = [
+const PLANNED: [(&str, &str); 13] = [
     ("attach", "Join a session's terminal"),
     ("backup", "Copies of the registry"),
     ("batch", "Create many sessions from a file"),
-    ("cleanup", "Find and remove what no session owns"),
     ("debug", "Log more for a while"),
     ("exec", "Run another command in a session's workspace"),
     ("hook", "Webhooks"),
-    ("plan", "Show and apply plans"),
     ("preflight", "What would keep a session from running"),
     ("project", "Projects and their limits"),
     ("pull", "Fetch a session's work into this repository"),
     ("push", "Push a session's work to its remote"),
-    ("repair", "Put right what is recorded wrongly"),
-    ("safe-mode", "Refuse new work, or take it again"),
     ("send", "Type into a session"),
     ("token", "Tokens of people and scripts"),
     ("top", "What uses the machines"),
@@ -75,6 +76,10 @@ Machines:
 
 The whole:
   health      How healthy everything is
+  repair      Put right what is recorded wrongly
+  cleanup     Find and remove what no session owns
+  plan        Show a plan of repair or cleanup, or carry it out
+  safe-mode   Refuse new work, or take it again
   events      What happened
   whoami      Who the controller takes you for
 
@@ -112,8 +117,8 @@ Options can be given by the environment too: DROVER_CONTEXT, DROVER_PROJECT, DRO
 Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict or precondition, 5 unavailable, \
 6 not allowed, 7 timed out waiting, 130 interrupted.
 
-Not built yet: attach, backup, batch, cleanup, debug, exec, hook, plan, preflight, project, pull, push, \
-repair, safe-mode, send, token, top, node drain, node preflight.";
+Not built yet: attach, backup, batch, debug, exec, hook, preflight, project, pull, push, send, token, \
+top, node drain, node preflight.";
 
 /// Many coding agents at work in many worktrees, on many machines.
 #[derive(Debug, Parser)]
@@ -209,6 +214,17 @@ pub enum Command {
     Node(NodeCommand),
     /// How healthy everything is
     Health(HealthArgs),
+    /// Put right what is recorded wrongly
+    Repair(RepairArgs),
+    /// Find and remove what no session owns
+    #[command(alias = "cleanup-dangling")]
+    Cleanup(CleanupArgs),
+    /// Show a plan of repair or cleanup, or carry it out
+    #[command(subcommand)]
+    Plan(PlanCommand),
+    /// Refuse new work, or take it again
+    #[command(subcommand)]
+    SafeMode(SafeModeCommand),
     /// What happened
     Events(EventsArgs),
     /// Who the controller takes you for
@@ -281,7 +297,7 @@ pub fn command() -> clap::Command {
             .about(format!("{about}. Not built yet."))
             .hide(true)
             .arg(Arg::new("args").num_args(0..).trailing_var_arg(true).allow_hyphen_values(true).hide(true));
-        command.subcommand(if *name == "cleanup" { planned.alias("cleanup-dangling") } else { planned })
+        command.subcommand(planned)
     })
 }
 

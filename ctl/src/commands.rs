@@ -15,11 +15,13 @@ mod health;
 mod hold;
 mod logs;
 mod node;
+mod plan;
 mod ps;
 mod release;
 mod reset;
 mod rm;
 mod run;
+mod safe_mode;
 mod start;
 mod stop;
 mod trash;
@@ -108,6 +110,10 @@ async fn dispatch(invocation: &Invocation, command: Command) -> Result<u8, Failu
         Command::Trash(command) => trash::trash(invocation, command).await,
         Command::Node(command) => node::node(invocation, command).await,
         Command::Health(args) => health::health(invocation, args).await,
+        Command::Repair(args) => plan::repair(invocation, args).await,
+        Command::Cleanup(args) => plan::cleanup(invocation, args).await,
+        Command::Plan(command) => plan::plan(invocation, command).await,
+        Command::SafeMode(command) => safe_mode::safe_mode(invocation, command).await,
         Command::Events(args) => events::events(invocation, args).await,
         Command::Whoami => whoami::whoami(invocation).await,
         Command::Context(command) => context::context(invocation, command),
@@ -138,6 +144,10 @@ pub fn name(command: &Command) -> &'static str {
         Command::Trash(_) => "trash",
         Command::Node(_) => "node",
         Command::Health(_) => "health",
+        Command::Repair(_) => "repair",
+        Command::Cleanup(_) => "cleanup",
+        Command::Plan(_) => "plan",
+        Command::SafeMode(_) => "safe-mode",
         Command::Events(_) => "events",
         Command::Whoami => "whoami",
         Command::Context(_) => "context",

@@ -9,6 +9,7 @@ pub mod saved;
 pub mod sessions;
 pub mod table;
 pub mod times;
+pub mod upkeep;
 pub mod whole;
 pub mod why;
 

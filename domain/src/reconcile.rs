@@ -112,8 +112,7 @@ fn stale(view: &View<'_>, lock: &LockFile) -> Option<Finding> {
         return None;
     }
     let path = format!("{}/{}", lock.repository, lock.name);
-    let age = view.now.since(lock.since).as_secs();
-    let text = format!("the lock {path} is {age} s old, and nobody holds it");
+    let text = format!("nobody holds the lock {path}, and it stays");
     let (severity, whose, hint) = if lock.is_ours {
         (Severity::Available, "a git of Drover's left it", "droverctl cleanup moves it aside")
     } else {

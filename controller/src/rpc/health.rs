@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use drover_domain::node::{Node, Standing};
 use drover_domain::session::{FaultCode, Session, State};
-use drover_domain::time::Timestamp;
 use drover_proto::convert::plan::finding_to_wire;
 use drover_proto::convert::time::stamp;
 use drover_proto::v1;
@@ -28,9 +27,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// As far as it is known now.
 pub async fn now(plane: &Plane) -> Result<v1::GetHealthResponse, Error> {
     let Overview { findings: looked, unknown } = findings::all(plane).await?;
-    let (published, now) = plane.view();
+    let published = plane.registry.now();
     let fleet = &published.fleet;
-    let nodes = fleet.nodes().filter_map(|node| of_node(node, now));
+    let nodes = fleet.nodes().filter_map(|node| of_node(node));
     let notes = fleet.nodes().flat_map(|node| of_notes(node));
     let copies = fleet.nodes().filter_map(|node| of_refusal(plane, node));
     let sessions = fleet.sessions().filter_map(|session| of_session(session));
@@ -79,7 +78,7 @@ pub fn watch(plane: &Plane) -> Result<Response<Items<v1::WatchHealthResponse>>, 
     Ok(Response::new(Box::pin(ReceiverStream::new(stream))))
 }
 
-fn of_node(node: &Node, now: Timestamp) -> Option<v1::Finding> {
+fn of_node(node: &Node) -> Option<v1::Finding> {
     let hint = match node.standing {
         Standing::Joined | Standing::Reachable | Standing::Revoked => return None,
         Standing::Unreachable => "wait for it, or look at its machine and network",
@@ -87,12 +86,11 @@ fn of_node(node: &Node, now: Timestamp) -> Option<v1::Finding> {
             "look at its machine; its sessions wait for it. If it is gone for good: droverctl node revoke"
         }
     };
-    let seconds = now.since(node.since).as_secs();
     Some(v1::Finding {
         code: "NODE_LOST".into(),
         level: v1::HealthLevel::Manual.into(),
         subject: node.name.to_string(),
-        message: format!("node '{}' is {} since {seconds} s", node.name, node.standing.word()),
+        message: format!("node '{}' is {}", node.name, node.standing.word()),
         hint: hint.into(),
         time: Some(stamp(node.since)),
         node: node.name.to_string(),

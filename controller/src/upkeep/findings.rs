@@ -123,7 +123,7 @@ pub(super) fn low_disk(plane: &Plane, node: &Node) -> Option<Finding> {
         evidence: Vec::new(),
         hint: "droverctl cleanup frees what nobody owns; droverctl trash purge --expired what has expired"
             .into(),
-        since: plane.registry.timestamp(),
+        since: node.since,
         cure: None,
     })
 }

@@ -1,41 +1,28 @@
 //! `droverctl health`: how healthy everything is; the exit code tells it to scripts.
 
-use std::time::Duration;
+use drover_proto::v1::{GetHealthRequest, HealthLevel, WatchHealthRequest};
 
-use drover_proto::v1::{GetHealthRequest, GetHealthResponse, HealthLevel};
-
-use super::Invocation;
+use super::{Invocation, present};
 use crate::cli::HealthArgs;
-use crate::client::{Api, Client};
+use crate::client::Api;
 use crate::error::{Exit, Failure};
 use crate::output::View;
 
-/// Between two looks. WatchHealth is not built yet.
-const PERIOD: Duration = Duration::from_secs(3);
-
 pub async fn health(invocation: &Invocation, args: HealthArgs) -> Result<u8, Failure> {
     let client = invocation.client().await?;
-    let mut health = get(&client).await?;
     if !args.watch {
+        let call = |mut api: Api, request| async move { api.maintenance.get_health(request).await };
+        let health = client.call(GetHealthRequest {}, call).await?;
         invocation.out.data(&health)?;
         return Ok(code(health.level()));
     }
-    loop {
+    let call = |mut api: Api, request| async move { api.maintenance.watch_health(request).await };
+    let mut news = client.open(WatchHealthRequest {}, call).await?;
+    while let Some(told) = news.message().await.map_err(|status| client.failure(&status))? {
+        let health = present(told.health, "health")?;
         invocation.out.item(&health, |look| health.show(look))?;
-        let shown = health;
-        health = loop {
-            tokio::time::sleep(PERIOD).await;
-            let next = get(&client).await?;
-            if next != shown {
-                break next;
-            }
-        };
     }
-}
-
-async fn get(client: &Client) -> Result<GetHealthResponse, Failure> {
-    let call = |mut api: Api, request| async move { api.maintenance.get_health(request).await };
-    client.call(GetHealthRequest {}, call).await
+    Err(Failure::new(Exit::Unavailable, "the controller ended the watch"))
 }
 
 fn code(level: HealthLevel) -> u8 {

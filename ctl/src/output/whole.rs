@@ -6,7 +6,7 @@ use super::sanitise::line;
 use super::sessions::word;
 use super::table::{Row, facts, table};
 use super::times::stamp;
-use super::{BAD, BUSY, GOOD, Look, View};
+use super::{BAD, BUSY, FAINT, GOOD, Look, View, upkeep};
 
 impl View for GetHealthResponse {
     const KIND: &'static str = "drover.v1.GetHealthResponse";
@@ -25,9 +25,12 @@ impl View for GetHealthResponse {
                 ("sessions", counted(&self.sessions)),
                 ("nodes", counted(&self.nodes)),
                 ("queue", self.queue_length.to_string()),
-                ("not looked at yet", self.unknown.join("\n")),
+                ("not looked at", self.unknown.join("\n")),
             ],
         );
+        if !self.safe_modes.is_empty() {
+            text.push_str(&format!("\n\n{}", upkeep::shown(&self.safe_modes, look)));
+        }
         format!("{text}\n\n{rest}")
     }
 
@@ -107,7 +110,12 @@ fn level(level: HealthLevel, look: &Look) -> String {
 
 fn finding(finding: &Finding, look: &Look) -> String {
     let words = format!("{} {}: {}", line(&finding.code), line(&finding.subject), line(&finding.message));
-    let mut text = look.paint(BAD, &words);
+    let style = match finding.level() {
+        HealthLevel::Healthy => FAINT,
+        HealthLevel::CleanupAvailable => BUSY,
+        HealthLevel::CleanupRequired | HealthLevel::Manual | HealthLevel::Unspecified => BAD,
+    };
+    let mut text = look.paint(style, &words);
     let evidence = finding.evidence.iter().map(|evidence| ("seen", evidence));
     let hint = (!finding.hint.is_empty()).then_some(("next", &finding.hint));
     for (label, value) in evidence.chain(hint) {

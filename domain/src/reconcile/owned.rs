@@ -36,7 +36,7 @@ fn stuck(view: &View<'_>, session: &Session, code: Code, what: &str) -> Option<F
     if waited < view.rules.stuck || !view.twice(is_idle) {
         return None;
     }
-    let text = format!("it is to be {what} since {} s, and its node is not at it", waited.as_secs());
+    let text = format!("it is to be {what}, and its node is not at it");
     Some(Finding {
         severity: Severity::Available,
         since: session.since,

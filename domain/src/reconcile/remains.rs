@@ -257,7 +257,7 @@ impl View<'_> {
             let hint = "droverctl cleanup saves what work is in it, and removes it".into();
             return Finding { severity: Severity::Available, hint, cure: Some(cure), ..finding };
         }
-        let hint = format!("it is left alone for another {} s", left.as_secs().max(1)).into();
+        let hint = format!("it is left alone until it is {} s old", grace.as_secs()).into();
         Finding { severity: Severity::Info, hint, ..finding }
     }
 }

@@ -139,6 +139,7 @@ fn settings(directory: &Directory) -> ControllerConfig {
         names: vec!["127.0.0.1".to_owned(), "::1".to_owned()],
         origins: Vec::new(),
         terms: Terms::DEFAULT,
+        upkeep: drover_controller::upkeep::Terms::DEFAULT,
         telemetry: Telemetry::default(),
         shutdown: PATIENCE,
     }
