@@ -26,7 +26,7 @@ use crate::registry::{Owner, Registry};
 use crate::tunnel::Tunnels;
 use crate::upkeep::{Looks, carry, rounds};
 use crate::watch::encoded::Shelf;
-use crate::{http, leases, random, retention, scheduler, store, tls};
+use crate::{http, leases, notify, random, retention, scheduler, store, tls};
 
 #[derive(Debug, Error)]
 pub enum Error {
@@ -109,6 +109,9 @@ pub async fn start(config: Config, listener: TcpListener, clock: Clock) -> Resul
     tasks.spawn(retention::run(plane.clone()));
     tasks.spawn(rounds::run(plane.clone()));
     tasks.spawn(carry::run(plane.clone()));
+    if let Some(notify) = config.notify.clone() {
+        tasks.spawn(notify::run(plane.clone(), notify));
+    }
     tracing::info!(%address, %installation, "serving");
     let authority = authority.certificate().to_owned();
     Ok(Running { address, authority, operator_token, installation, plane, owner, health, config })

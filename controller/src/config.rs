@@ -11,7 +11,7 @@ use drover_domain::reconcile::Rules;
 use http::{HeaderValue, Uri};
 use rustls_pki_types::ServerName;
 
-use crate::upkeep;
+use crate::{notify, upkeep};
 
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -23,6 +23,8 @@ pub struct Config {
     pub origins: Vec<HeaderValue>,
     pub terms: Terms,
     pub upkeep: upkeep::Terms,
+    /// Whom to tell; none: nobody.
+    pub notify: Option<notify::Settings>,
     pub telemetry: Telemetry,
     /// How long it takes at most to end.
     pub shutdown: Duration,
@@ -52,6 +54,7 @@ impl Config {
         let origins = origins(&mut settings);
         let terms = terms(&mut settings);
         let upkeep = upkeep(&mut settings);
+        let notify = notify(&mut settings);
         let telemetry = Telemetry {
             filter: settings.get("log.filter", flags.log, telemetry::filter).unwrap_or_else(|| "info".into()),
             format: settings.get("log.format", None, str::parse::<Format>).unwrap_or_default(),
@@ -66,6 +69,7 @@ impl Config {
             origins,
             terms,
             upkeep,
+            notify,
             telemetry,
             shutdown,
         })
@@ -137,6 +141,47 @@ fn upkeep(settings: &mut Settings) -> upkeep::Terms {
         settings.problem("rounds", "every must be longer than nothing, and full not shorter than every");
     }
     terms
+}
+
+/// A command, or a webhook with its secret; not both.
+fn notify(settings: &mut Settings) -> Option<notify::Settings> {
+    let command = settings.list("notify.command", &[]);
+    let url = settings.get("notify.webhook", None, webhook);
+    let secret = settings.get("notify.secret_file", None, secret);
+    let ca = settings.get("notify.ca_file", None, absolute);
+    let gather = settings.get("notify.gather", None, duration).unwrap_or(Duration::from_secs(10));
+    let sink = match (command.is_empty(), url, secret) {
+        (false, None, None) => notify::Sink::Command(command),
+        (true, Some(url), Some(secret)) => {
+            notify::Sink::Webhook(notify::Webhook { url, secret: secret.into(), ca })
+        }
+        (true, None, None) => return None,
+        _ => {
+            settings.problem("notify", "wants either command, or webhook with secret_file");
+            return None;
+        }
+    };
+    Some(notify::Settings { sink, gather })
+}
+
+fn webhook(text: &str) -> Result<Uri, &'static str> {
+    let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
+    let is_whole = matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some();
+    if is_whole { Ok(uri) } else { Err("is not an http or https URL") }
+}
+
+/// What is in the file; others must not be able to read it.
+fn secret(path: &str) -> Result<String, String> {
+    let path = Path::new(path);
+    let told = |error: std::io::Error| format!("{}: {error}", path.display());
+    let text = std::fs::read_to_string(path).map_err(told)?;
+    if !drover_daemon::atomic::is_private(path).map_err(told)? {
+        return Err(format!("{} may be read by others; make it private: chmod 600 {0}", path.display()));
+    }
+    match text.trim() {
+        "" => Err(format!("{} is empty", path.display())),
+        text => Ok(text.to_owned()),
+    }
 }
 
 fn address(text: &str) -> Result<SocketAddr, &'static str> {

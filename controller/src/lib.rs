@@ -14,6 +14,7 @@ pub mod link;
 pub mod links;
 pub mod listen;
 pub mod metrics;
+pub mod notify;
 pub mod pki;
 pub mod plane;
 pub mod random;

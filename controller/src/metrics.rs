@@ -117,7 +117,8 @@ impl Metrics {
             | Kind::SafeModeOn
             | Kind::SafeModeOff
             | Kind::FindingAppeared
-            | Kind::FindingEnded => {}
+            | Kind::FindingEnded
+            | Kind::Notified => {}
         }
     }
 

@@ -103,6 +103,7 @@ pub enum Kind {
     SafeModeOff,
     FindingAppeared,
     FindingEnded,
+    Notified,
 }
 
 impl Kind {
@@ -149,6 +150,7 @@ impl Kind {
             Self::SafeModeOff => "safe_mode_off",
             Self::FindingAppeared => "finding_appeared",
             Self::FindingEnded => "finding_ended",
+            Self::Notified => "notified",
         }
     }
 }

@@ -142,6 +142,10 @@ pub enum Wish {
         /// By the controller itself, for as long as the reason holds.
         automatic: bool,
     },
+    /// Say in the log what became of telling somebody.
+    Notified {
+        text: Box<str>,
+    },
     /// Say in the log that something was found, or is found no more.
     Note {
         finding: Box<Finding>,

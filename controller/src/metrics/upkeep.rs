@@ -22,6 +22,7 @@ struct Counts {
     repaired: BTreeMap<(Code, Outcome), u64>,
     cleaned: BTreeMap<(Code, Outcome), u64>,
     kept: BTreeMap<Kept, u64>,
+    told: [u64; 2],
 }
 
 impl Default for Upkeep {
@@ -51,6 +52,13 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    /// Somebody was told, or could not be.
+    pub fn notified(&self, is_told: bool) {
+        self.0.upkeep.with(|counts| counts.told[usize::from(is_told)] += 1);
+    }
+}
+
 impl Upkeep {
     fn with(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
@@ -77,6 +85,11 @@ impl Upkeep {
         text.begin(name, "counter", "Things that a round left alone, each time it did.");
         for (why, count) in &counts.kept {
             text.sample(name, &format!("reason=\"{}\"", why.word()), count);
+        }
+        let name = "drover_notifications_total";
+        text.begin(name, "counter", "Attempts to tell somebody.");
+        for (result, count) in ["failed", "done"].iter().zip(counts.told) {
+            text.sample(name, &format!("result=\"{result}\""), count);
         }
         let name = "drover_time_to_detect_seconds";
         text.begin(name, "histogram", "How long it was so when it was found, as far as can be seen.");

@@ -94,6 +94,11 @@ impl Fleet {
             Wish::SetSafeMode { node, on, reason, automatic } => {
                 draft.set_safe_mode(*node, *on, reason, *automatic)?
             }
+            Wish::Notified { text } => {
+                let note = Note { text: text.clone(), ..Note::default() };
+                draft.add_with(Kind::Notified, After::Noted, Some(note));
+                Answer::Gone
+            }
             Wish::Note { finding, is_over } => draft.note(finding, *is_over),
         };
         Ok(Decision { changes: draft.changes, answer })

@@ -140,6 +140,7 @@ fn settings(directory: &Directory) -> ControllerConfig {
         origins: Vec::new(),
         terms: Terms::DEFAULT,
         upkeep: drover_controller::upkeep::Terms::DEFAULT,
+        notify: None,
         telemetry: Telemetry::default(),
         shutdown: PATIENCE,
     }
