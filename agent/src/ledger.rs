@@ -20,7 +20,7 @@ use drover_domain::id::{NodeId, SessionId};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use book::{Book, Entry, Heading, Key, Mark, Pending, Record, Write};
+pub use book::{Book, Entry, Heading, KeptBranch, Key, Mark, Pending, Record, Write};
 pub use open::OpenError;
 use owner::Job;
 
@@ -81,6 +81,11 @@ impl Ledger {
     /// Everything that is written.
     pub async fn load(&self) -> Result<Book, Error> {
         self.ask(Job::Load).await
+    }
+
+    /// Its sagas without their steps, the repositories and the kept branches: little enough to be read every minute.
+    pub async fn holdings(&self) -> Result<Book, Error> {
+        self.ask(Job::Holdings).await
     }
 
     /// One session and its sagas.

@@ -22,6 +22,7 @@ mod status;
 mod tests;
 mod trash;
 mod usable;
+mod vanished;
 mod walk;
 pub mod work;
 
@@ -35,6 +36,7 @@ use crate::git::worktrees::{self, Entry, Mark};
 pub use checkpoint::Checkpoint;
 pub use create::{Branch, Stage};
 pub use late::Look;
+pub use place::Away;
 pub use record::{Label, Part, Record};
 pub use restore::Aside;
 pub use trash::{Contents, Owner, Saved, TrashItem, TrashRules};
@@ -167,6 +169,17 @@ impl Site {
         let all =
             worktrees::entries(&self.common).map_err(|error| Failure::io(operation, &self.common, &error))?;
         Ok(all.into_iter().find(|entry| self.owns(entry)))
+    }
+
+    /// Where another installation's or node's agent has the same session: its references there are not ours alone.
+    fn elsewhere(&self, operation: &'static str) -> Result<Option<PathBuf>, Failure> {
+        let all =
+            worktrees::entries(&self.common).map_err(|error| Failure::io(operation, &self.common, &error))?;
+        let is_others = |entry: &Entry| {
+            let mark = entry.locked.as_deref().and_then(Mark::parse);
+            mark.is_some_and(|mark| mark.session == self.mark.session) && !self.mark.is_on(entry)
+        };
+        Ok(all.into_iter().find(is_others).map(|entry| entry.path.unwrap_or(entry.admin)))
     }
 
     fn owns(&self, entry: &Entry) -> bool {

@@ -234,6 +234,7 @@ impl Tender {
                 let local = Local { site: Site::Removed, ..removing.clone() };
                 let mut writes = leave.told(session, local, leaving.kept());
                 writes.extend(ends.iter().cloned().map(Write::End));
+                writes.extend(leaving.claimed(session));
                 writes
             }
             Ending::Undone(fault) | Ending::Left(fault) => {

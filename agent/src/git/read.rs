@@ -316,6 +316,13 @@ impl Objects {
     }
 }
 
+/// The tree of a commit.
+pub fn tree(common: &Path, commit: &str) -> Result<String, Failure> {
+    let repository = bare(common)?;
+    let found = Oid::from_str(commit).and_then(|id| repository.find_commit(id));
+    found.map(|commit| commit.tree_id().to_string()).map_err(|error| foreign(common, &error))
+}
+
 /// The parents of a commit.
 pub fn parents(common: &Path, commit: &str) -> Result<Vec<String>, Failure> {
     let repository = bare(common)?;

@@ -21,6 +21,16 @@ pub struct Book {
     pub cookie: Option<Bytes>,
     /// Where saved work may lie.
     pub repositories: BTreeSet<PathBuf>,
+    /// By their session and the common directory of their repository.
+    pub kept: BTreeMap<(SessionId, PathBuf), KeptBranch>,
+}
+
+/// A branch that its session's removal left, and that is Drover's still.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptBranch {
+    pub branch: Box<str>,
+    /// The commit that it began at.
+    pub base: Box<str>,
 }
 
 /// One session on this node.
@@ -90,6 +100,17 @@ pub enum Write {
     },
     /// Workspaces were made in this repository: saved work may lie in it from now on.
     Repository(PathBuf),
+    /// The session's branch stays in this repository and is Drover's still, also once the session is forgotten.
+    KeepBranch {
+        session: SessionId,
+        common: PathBuf,
+        kept: KeptBranch,
+    },
+    /// Such a branch is gone, or is somebody's.
+    GiveUpBranch {
+        session: SessionId,
+        common: PathBuf,
+    },
     /// The session is no longer known here. Its reports stay until they are acknowledged.
     Forget(SessionId),
     /// A step's mark, together with its saga's data.
@@ -136,6 +157,12 @@ impl Book {
                 self.sessions.entry(*session).or_default().workspace = Some(workspace.clone());
             }
             Write::Repository(common) => drop(self.repositories.insert(common.clone())),
+            Write::KeepBranch { session, common, kept } => {
+                drop(self.kept.insert((*session, common.clone()), kept.clone()));
+            }
+            Write::GiveUpBranch { session, common } => {
+                drop(self.kept.remove(&(*session, common.clone())));
+            }
             Write::Forget(session) => {
                 self.sessions.remove(session);
                 self.sagas.retain(|key, _| key.session != *session);

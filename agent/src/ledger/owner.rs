@@ -16,6 +16,7 @@ type Answer<T> = oneshot::Sender<Result<T, Error>>;
 pub(super) enum Job {
     Commit { writes: Vec<Write>, answer: Answer<()> },
     Load(Answer<Book>),
+    Holdings(Answer<Book>),
     Session(SessionId, Answer<Book>),
     Reports { after: u64, most: usize, answer: Answer<Vec<(u64, Pending)>> },
     Cookie(Answer<Option<bytes::Bytes>>),
@@ -50,6 +51,9 @@ fn read(file: &mut OpenLedger, job: Job) {
     match job {
         Job::Commit { answer, .. } => drop(answer),
         Job::Load(answer) => drop(answer.send(rows::load(connection).map_err(failed("be read")))),
+        Job::Holdings(answer) => {
+            drop(answer.send(rows::load_holdings(connection).map_err(failed("be read"))));
+        }
         Job::Session(session, answer) => {
             drop(answer.send(rows::load_session(connection, session).map_err(failed("be read"))));
         }

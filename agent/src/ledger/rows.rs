@@ -1,7 +1,8 @@
 //! What a write and the whole book look like in SQL. Rows and words end here; numbers are stored as SQLite's i64.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use drover_domain::id::SessionId;
 use drover_domain::session::{Fault, Grant, Order, Workspace};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::book::{Book, Entry, Heading, Key, Mark, Pending, Record, Write};
+use super::book::{Book, Entry, Heading, KeptBranch, Key, Mark, Pending, Record, Write};
 use super::words;
 
 pub(super) fn write(to: &Connection, write: &Write) -> Result<()> {
@@ -24,6 +25,12 @@ pub(super) fn write(to: &Connection, write: &Write) -> Result<()> {
             to,
             "INSERT INTO repositories (common) VALUES (?1) ON CONFLICT (common) DO NOTHING",
             [common.to_string_lossy()],
+        ),
+        Write::KeepBranch { session, common, kept } => keep_branch(to, *session, common, kept),
+        Write::GiveUpBranch { session, common } => run(
+            to,
+            "DELETE FROM kept_branches WHERE session = ?1 AND common = ?2",
+            params![session.to_string(), common.to_string_lossy()],
         ),
         Write::Forget(session) => forget(to, *session),
         Write::Mark { key, step, number, mark, data } => {
@@ -112,6 +119,15 @@ fn set_workspace(to: &Connection, session: SessionId, workspace: &Workspace) -> 
     )
 }
 
+fn keep_branch(to: &Connection, session: SessionId, common: &Path, kept: &KeptBranch) -> Result<()> {
+    run(
+        to,
+        "INSERT INTO kept_branches (session, common, branch, base_commit) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (session, common) DO UPDATE SET branch = ?3, base_commit = ?4",
+        params![session.to_string(), common.to_string_lossy(), kept.branch, kept.base],
+    )
+}
+
 fn forget(to: &Connection, session: SessionId) -> Result<()> {
     let of = session.to_string();
     run(to, "DELETE FROM steps WHERE session = ?1", [&of])?;
@@ -177,6 +193,15 @@ pub(super) fn load(from: &Connection) -> Result<Book> {
     each(from, SAGAS, (), |row| add_saga(&mut book, row))?;
     each(from, STEPS, (), |row| add_step(&mut book, row))?;
     book.repositories = repositories(from)?.into_iter().collect();
+    book.kept = kept(from)?;
+    Ok(book)
+}
+
+/// What is here, without what was assigned and reported, and without how far each list of steps is.
+pub(super) fn load_holdings(from: &Connection) -> Result<Book> {
+    let mut book = Book { kept: kept(from)?, ..Book::default() };
+    each(from, SAGAS, (), |row| add_saga(&mut book, row))?;
+    book.repositories = repositories(from)?.into_iter().collect();
     Ok(book)
 }
 
@@ -208,6 +233,17 @@ pub(super) fn repositories(from: &Connection) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     each(from, "SELECT common FROM repositories", (), |row| {
         found.push(PathBuf::from(row.get::<_, String>(0)?));
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+fn kept(from: &Connection) -> Result<BTreeMap<(SessionId, PathBuf), KeptBranch>> {
+    let mut found = BTreeMap::new();
+    each(from, "SELECT session, common, branch, base_commit FROM kept_branches", (), |row| {
+        let common = PathBuf::from(row.get::<_, String>("common")?);
+        let kept = KeptBranch { branch: row.get("branch")?, base: row.get("base_commit")? };
+        found.insert((parsed(row, "session")?, common), kept);
         Ok(())
     })?;
     Ok(found)

@@ -90,7 +90,7 @@ fn a_ledger_of_a_newer_schema_or_another_node_is_refused_and_left_alone() {
     connection.execute(newer, ()).unwrap();
     drop(connection);
     let refused = Ledger::open(dir.path(), node()).unwrap_err();
-    assert!(matches!(refused, OpenError::Newer { found: 99, known: 2, .. }), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 99, known: 3, .. }), "{refused}");
 }
 
 #[test]
@@ -189,6 +189,15 @@ fn writes() -> impl Strategy<Value = Write> {
             workspace: Workspace { path: n.to_string().into(), branch: "b".into(), base_commit: "c".into() },
         }),
         one.clone().prop_map(|n| Write::Forget(session(n))),
+        (one.clone(), 0..2_u8).prop_map(|(n, at)| Write::KeepBranch {
+            session: session(n),
+            common: format!("/r/{at}").into(),
+            kept: KeptBranch { branch: n.to_string().into(), base: "c".into() },
+        }),
+        (one.clone(), 0..2_u8).prop_map(|(n, at)| Write::GiveUpBranch {
+            session: session(n),
+            common: format!("/r/{at}").into(),
+        }),
         one.clone().prop_map(|n| Write::Repository(format!("/r/{n}").into())),
         (one.clone(), 0..3_u8, 0..3_usize, any::<bool>()).prop_map(|(n, saga, step, made)| Write::Mark {
             key: key(n, saga),

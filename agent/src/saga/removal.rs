@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Home;
 use crate::git::failure::Failure;
 use crate::git::read::{self, blocking};
+use crate::ledger::{KeptBranch, Write};
 use crate::step::Step;
 use crate::workspace::{Label, Look, Site};
 
@@ -24,6 +25,19 @@ pub struct Leaving {
     branch: Option<String>,
     trash: Vec<String>,
     reasons: Vec<String>,
+    /// The branch that stays only for now.
+    #[serde(default)]
+    claim: Option<Claim>,
+}
+
+/// What says later whose a branch is that was left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Claim {
+    common: PathBuf,
+    branch: String,
+    base: String,
+    /// False: it is gone, or a person's from now on.
+    is_ours: bool,
 }
 
 impl Leaving {
@@ -33,6 +47,18 @@ impl Leaving {
         let mut reasons = words(&self.reasons);
         reasons.extend(words(self.saved.as_deref().unwrap_or_default()));
         Kept { branch: self.branch.as_deref().map(Into::into), trash: words(&self.trash), reasons }
+    }
+}
+
+impl Leaving {
+    /// What the ledger keeps of the branch once the session is over.
+    pub fn claimed(&self, session: SessionId) -> Option<Write> {
+        let Claim { common, branch, base, is_ours } = self.claim.clone()?;
+        let kept = KeptBranch { branch: branch.into(), base: base.into() };
+        Some(match is_ours {
+            true => Write::KeepBranch { session, common, kept },
+            false => Write::GiveUpBranch { session, common },
+        })
     }
 }
 
@@ -121,7 +147,13 @@ impl Step<Leaving> for Save {
         look.label = label.clone();
         home.workspaces.save(site, &work, &mut look).await.map_err(failed)?;
         if work.is_present || leaving.saved.is_none() {
-            leaving.saved = Some(work.told());
+            let mut told = work.told();
+            // Later it was the removal itself that took the directory away, after it had saved what was in it.
+            if !work.is_present && home.workspaces.save_vanished(site, &look).await.map_err(failed)?.is_some()
+            {
+                told.push("saved to the trash: its last checkpoint, because its directory was gone".into());
+            }
+            leaving.saved = Some(told);
             leaving.look = Some(look);
         }
         Ok(())
@@ -195,6 +227,12 @@ impl Step<Leaving> for DropBranch {
         leaving.trash = trash.into_iter().map(|(name, _)| name).collect();
         leaving.branch = fate.keeps().then(|| site.branch.clone());
         leaving.reasons = fate.reason(&site.branch).into_iter().collect();
+        leaving.claim = Some(Claim {
+            common: site.common.clone(),
+            branch: site.branch.clone(),
+            base: site.base.clone(),
+            is_ours: fate.is_for_now(),
+        });
         Ok(())
     }
 }

@@ -55,7 +55,16 @@ pub(super) enum Scope {
     Changed(BTreeSet<Vec<u8>>),
 }
 
-type Undone = (Broken, Pipe);
+/// What git's fast-import is asked for.
+pub(super) struct Import<'a> {
+    pub operation: &'static str,
+    pub part: Part,
+    /// Stays locked as long as that git lives.
+    pub held: Option<&'a File>,
+}
+
+/// What went wrong, and the pipe, which must not end before that is known.
+pub(super) type Undone = (Broken, Pipe);
 
 impl Workspaces {
     /// Has git write it, as the session's user; `held` stays locked as long as that git lives.
@@ -66,7 +75,19 @@ impl Workspaces {
         archive: Archive,
         held: Option<&File>,
     ) -> Result<(), Failure> {
-        let pack = match archive.record.part {
+        let import = Import { operation, part: archive.record.part, held };
+        self.import(site, import, move |sender| archive.produce(sender)).await
+    }
+
+    /// Feeds git's fast-import with what `produce` sends.
+    pub(super) async fn import(
+        &self,
+        site: &Site,
+        import: Import<'_>,
+        produce: impl FnOnce(mpsc::Sender<Bytes>) -> Result<(), Undone> + Send + 'static,
+    ) -> Result<(), Failure> {
+        let Import { operation, part, held } = import;
+        let pack = match part {
             // A pack of its own for each save: it is written, and synced, at once.
             Part::Work | Part::Late | Part::Tip => "fastimport.unpackLimit=0",
             // The few objects of each of many do not deserve one.
@@ -84,14 +105,14 @@ impl Workspaces {
         ];
         let mut words: Vec<&str> = settings.iter().flat_map(|setting| ["-c", setting]).collect();
         words.extend(["fast-import", "--quiet", "--date-format=raw"]);
-        if archive.record.part == Part::Checkpoint {
+        if part == Part::Checkpoint {
             // What a killed one left under the reference means nothing.
             words.push("--force");
         }
         let call = Call::new(operation, At::Repository(&site.common), words).by(site.run_as.as_ref()).long();
         let call = Call { holding: held, ..call };
         let (sender, mut receiver) = mpsc::channel(16);
-        let mut producer = tokio::task::spawn_blocking(move || archive.produce(sender));
+        let mut producer = tokio::task::spawn_blocking(move || produce(sender));
         let feed = self.git.feed(&call, &mut receiver);
         tokio::pin!(feed);
         let broken = |why: String| Failure::new(operation, &site.path, Cause::WorkNotSaveable(why));
@@ -109,7 +130,7 @@ impl Workspaces {
 
 impl Archive {
     fn produce(&self, sender: mpsc::Sender<Bytes>) -> Result<(), Undone> {
-        let mut pipe = Pipe { sender, waiting: Vec::with_capacity(CHUNK) };
+        let mut pipe = Pipe::to(sender);
         match self.stream(&mut pipe) {
             Ok(()) => Ok(()),
             Err(broken) => Err((broken, pipe)),
@@ -248,7 +269,7 @@ fn tree_mode(found: &Found<'_>) -> u32 {
     }
 }
 
-fn inline(pipe: &mut Pipe, name: &str, text: &[u8]) -> io::Result<()> {
+pub(super) fn inline(pipe: &mut Pipe, name: &str, text: &[u8]) -> io::Result<()> {
     write!(pipe, "M 100644 inline {name}\ndata {}\n", text.len())?;
     pipe.write_all(text)?;
     pipe.write_all(b"\n")
@@ -286,9 +307,16 @@ impl Broken {
 }
 
 /// Towards git's input, in pieces.
-struct Pipe {
+#[derive(Debug)]
+pub(super) struct Pipe {
     sender: mpsc::Sender<Bytes>,
     waiting: Vec<u8>,
+}
+
+impl Pipe {
+    pub(super) fn to(sender: mpsc::Sender<Bytes>) -> Self {
+        Self { sender, waiting: Vec::with_capacity(CHUNK) }
+    }
 }
 
 impl Write for Pipe {

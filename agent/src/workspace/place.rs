@@ -77,7 +77,7 @@ pub(super) fn make(site: &Site) -> Result<(), Failure> {
 /// Where a removed workspace lies, beside the others, so that going there is one rename: first until nothing can have
 /// been written into it that was not saved, then until it is deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Away {
+pub enum Away {
     Leaving,
     Trash,
 }
@@ -90,14 +90,18 @@ impl Away {
         }
     }
 
+    /// The session that a directory of this name was of.
+    pub fn session(self, name: &str) -> Option<SessionId> {
+        name.strip_prefix(self.prefix())?.split('.').next()?.parse().ok()
+    }
+
     /// All directories below `root` that are here, with the session that each was of.
     pub(super) fn all(self, root: &Path) -> io::Result<Vec<(SessionId, PathBuf)>> {
         let mut found = Vec::new();
         for item in fs::read_dir(root)? {
             let item = item?;
             let name = item.file_name();
-            let rest = name.to_str().and_then(|name| name.strip_prefix(self.prefix()));
-            let session = rest.and_then(|rest| rest.split('.').next()?.parse().ok());
+            let session = name.to_str().and_then(|name| self.session(name));
             found.extend(session.map(|session| (session, item.path())));
         }
         Ok(found)

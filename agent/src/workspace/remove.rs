@@ -19,11 +19,22 @@ use crate::git::worktrees;
 const REMOVE: &str = "remove the workspace";
 const DROP: &str = "drop the branch";
 
+/// What becomes of the reference that says whose a branch is, if the branch stays.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    GivenUp,
+    /// It stays too, unless the branch is to be a person's from now on.
+    WhileItStays,
+}
+
 impl Workspaces {
     /// All of it: saves what would be lost, then removes what is the session's.
     pub async fn remove(&self, site: &Site, removal: Removal) -> Result<Kept, Failure> {
         let (work, mut look) = self.look_now(site, removal).await?;
         self.save(site, &work, &mut look).await?;
+        if !work.is_present {
+            self.save_vanished(site, &look).await?;
+        }
         self.put_away(site).await?;
         self.let_go(site, Some(&look)).await?;
         let fate = self.drop_branch_after(site, removal, Some(&look)).await?;
@@ -70,17 +81,29 @@ impl Workspaces {
         Ok(())
     }
 
-    /// Deletes the branch if nothing is lost by it, or its tip is saved first and that was asked for.
+    /// Deletes the branch if nothing is lost by it. What says whose it is goes in any case.
     pub async fn drop_branch(&self, site: &Site, removal: Removal) -> Result<BranchFate, Failure> {
-        self.drop_branch_after(site, removal, None).await
+        self.drop_with(site, removal, None, Claim::GivenUp).await
     }
 
-    /// The same, as part of the removal that began with this look. The session's checkpoints go with it.
+    /// Deletes the branch if nothing is lost by it, or its tip is saved first and that was asked for, as part of the
+    /// removal that began with this look. The session's checkpoints go with it; what says whose the branch is stays
+    /// with one that stays only for now, so that it can go later.
     pub async fn drop_branch_after(
         &self,
         site: &Site,
         removal: Removal,
         look: Option<&Look>,
+    ) -> Result<BranchFate, Failure> {
+        self.drop_with(site, removal, look, Claim::WhileItStays).await
+    }
+
+    async fn drop_with(
+        &self,
+        site: &Site,
+        removal: Removal,
+        look: Option<&Look>,
+        claim: Claim,
     ) -> Result<BranchFate, Failure> {
         let checkpoints = read::references(&site.common, &site.wip_prefix())?;
         let locks: Vec<String> = checkpoints.iter().map(|(name, _)| format!("{name}.lock")).collect();
@@ -104,7 +127,8 @@ impl Workspaces {
             | BranchFate::KeptCheckedOut { .. }
             | BranchFate::KeptNotOurs => {}
         }
-        self.drop_own_references(site, &held).await?;
+        let keeps_base = claim == Claim::WhileItStays && fate.is_for_now();
+        self.drop_own_references(site, keeps_base, &held).await?;
         if is_drovers_last(site)? {
             // Git leaves them when they are empty; saved work keeps them.
             for empty in ["refs/drover/base", "refs/drover/wip", "refs/drover/trash", "refs/drover"] {
@@ -140,10 +164,14 @@ impl Workspaces {
         Ok(Kept { branch: kept_branch(site, fate), trash, reasons: reasons(site, Some(work), fate) })
     }
 
-    /// What says whose the branch was, and the checkpoints, which only ever had what the workspace had.
-    async fn drop_own_references(&self, site: &Site, held: &Held) -> Result<(), Failure> {
+    /// What says whose the branch was, and the checkpoints, of which the trash has what the workspace had not. If
+    /// another agent has this session here they are that one's.
+    async fn drop_own_references(&self, site: &Site, keeps_base: bool, held: &Held) -> Result<(), Failure> {
+        if site.elsewhere(DROP)?.is_some() {
+            return Ok(());
+        }
         let base = read::tip(&site.common, &site.base_reference())?;
-        let base = base.map(|commit| (site.base_reference(), commit));
+        let base = base.filter(|_| !keeps_base).map(|commit| (site.base_reference(), commit));
         let orders: String = read::references(&site.common, &site.wip_prefix())?
             .into_iter()
             .chain(base)

@@ -171,7 +171,7 @@ pub(super) fn number(reference: &str) -> Option<u64> {
     reference.rsplit('/').next()?.parse().ok()
 }
 
-fn is_away(site: &Site) -> Result<bool, Failure> {
+pub(super) fn is_away(site: &Site) -> Result<bool, Failure> {
     let io = |error| Failure::io(SAVE, &site.root, &error);
     let there = |away: place::Away| away.of(site).map(|found| !found.is_empty()).map_err(io);
     Ok(there(place::Away::Leaving)? || there(place::Away::Trash)?)

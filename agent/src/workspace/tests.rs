@@ -8,6 +8,7 @@ mod removing;
 mod restoring;
 mod strangers;
 mod trash;
+mod vanished;
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;

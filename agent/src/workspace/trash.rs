@@ -78,6 +78,17 @@ impl Owner {
     pub fn of(mark: &Mark) -> Self {
         Self { installation: mark.installation.clone(), node: mark.node.clone() }
     }
+
+    /// Whose a saved commit says that it is, and of which session. It lies where the session's user can write.
+    pub fn said_by(common: &Path, commit: &str) -> Option<(Self, SessionId)> {
+        let record = Record::read(&read::state(common, commit).ok()??.session)?;
+        let session = record.session.parse().ok()?;
+        Some((Self { installation: record.installation, node: record.node }, session))
+    }
+
+    pub fn is_of(&self, mark: &Mark) -> bool {
+        (&self.installation, &self.node) == (&mark.installation, &mark.node)
+    }
 }
 
 impl TrashItem {

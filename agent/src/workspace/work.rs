@@ -138,6 +138,19 @@ impl BranchFate {
         }
     }
 
+    /// It stays only for now: it is this session's, and may go once nothing is lost by it.
+    pub fn is_for_now(&self) -> bool {
+        match self {
+            Self::KeptUnmerged { .. } | Self::KeptCheckedOut { .. } => true,
+            Self::Absent
+            | Self::DeletedAtBase
+            | Self::DeletedMerged
+            | Self::DeletedSaved { .. }
+            | Self::KeptAsAsked
+            | Self::KeptNotOurs => false,
+        }
+    }
+
     /// Why the branch stays; none if it does not.
     pub fn reason(&self, branch: &str) -> Option<String> {
         match self {
@@ -295,7 +308,10 @@ fn checked_out_elsewhere(site: &Site) -> Result<Option<PathBuf>, Failure> {
     let own = site.entry(LOOK)?;
     let is_own =
         |at: &PathBuf| own.as_ref().is_some_and(|own| own.path.as_ref() == Some(at) || &own.admin == at);
-    Ok(holders.into_iter().find(|at| !is_own(at)))
+    match holders.into_iter().find(|at| !is_own(at)) {
+        Some(at) => Ok(Some(at)),
+        None => site.elsewhere(LOOK),
+    }
 }
 
 /// Whether a repository of its own took the place of git's pointer; git overlooks it.

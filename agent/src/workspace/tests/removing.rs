@@ -285,7 +285,47 @@ async fn the_branch_meets_the_fate_that_the_preview_told() {
         if matches!(fate, BranchFate::DeletedSaved { .. }) {
             assert_eq!(git(&yard.repo, &["rev-parse", &format!("{}^1", kept.trash[0])]), tip);
         }
-        assert_eq!(git(&yard.repo, &["for-each-ref", "refs/drover/base"]), "");
+        // What stays only for now stays known as Drover's.
+        let has_base = !git(&yard.repo, &["for-each-ref", "refs/drover/base"]).is_empty();
+        assert_eq!(has_base, matches!(fate, BranchFate::KeptUnmerged { .. }), "{fate:?}");
         assert!(!fs::read_to_string(yard.common().join("config")).unwrap().contains("drover/"));
     }
+}
+
+#[tokio::test]
+async fn a_branch_that_was_left_goes_once_it_is_merged_and_no_sooner() {
+    let yard = Yard::new();
+    let before = yard.picture();
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    git(&site.path, &["commit", "-q", "--allow-empty", "-m", "work"]);
+    yard.spaces.remove(&site, PLAIN).await.unwrap();
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    assert_eq!(kept.branch.as_deref(), Some(site.branch.as_str()));
+    git(&yard.repo, &["checkout", "-q", &site.branch]);
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    assert!(kept.reasons[0].contains("checked out at"), "{kept:?}");
+    git(&yard.repo, &["checkout", "-q", "main"]);
+    git(&yard.repo, &["update-ref", "refs/remotes/origin/x", &site.branch]);
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    assert_eq!(kept.branch, None);
+    git(&yard.repo, &["update-ref", "-d", "refs/remotes/origin/x"]);
+    assert_eq!(yard.picture(), before);
+}
+
+#[tokio::test]
+async fn a_session_that_another_agent_has_here_too_keeps_its_branch_and_its_references() {
+    let yard = Yard::new();
+    let site = yard.site(1);
+    yard.spaces.create(&site).await.unwrap();
+    git(&yard.repo, &["update-ref", &format!("{}1", site.wip_prefix()), "HEAD"]);
+    let theirs = yard.dir.path().join("theirs").to_string_lossy().into_owned();
+    git(&yard.repo, &["worktree", "add", "-q", "--detach", &theirs]);
+    let mark = Mark { node: "node9".into(), ..site.mark.clone() };
+    git(&yard.repo, &["worktree", "lock", "--reason", &mark.reason(), &theirs]);
+    let references = git(&yard.repo, &["for-each-ref"]);
+    let kept = yard.spaces.remove(&site, PLAIN).await.unwrap();
+    assert!(!site.path.exists());
+    assert!(kept.reasons[0].contains("checked out at"), "{kept:?}");
+    assert_eq!(git(&yard.repo, &["for-each-ref"]), references);
 }
