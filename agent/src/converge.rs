@@ -8,7 +8,7 @@ mod checkpoint;
 mod observe;
 mod session;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +70,18 @@ struct Shared {
 struct Seat {
     told: watch::Sender<Told>,
     entry: Entry,
+    /// Its task is acting, or about to.
+    is_busy: bool,
+}
+
+/// A session that is held here, as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    pub entry: Entry,
+    /// The controller's last word on it is known.
+    pub is_assigned: bool,
+    /// Something is being done for it.
+    pub is_busy: bool,
 }
 
 /// What the controller last said of a session.
@@ -159,6 +171,16 @@ impl Converge {
         self.seats(|seats| seats.iter().map(|(session, seat)| (*session, seat.entry.clone())).collect())
     }
 
+    /// The same, with how each of them stands.
+    pub fn standing(&self) -> BTreeMap<SessionId, Held> {
+        let held = |seat: &Seat| Held {
+            entry: seat.entry.clone(),
+            is_assigned: matches!(*seat.told.borrow(), Told::Assigned(_)),
+            is_busy: seat.is_busy,
+        };
+        self.seats(|seats| seats.iter().map(|(session, seat)| (*session, held(seat))).collect())
+    }
+
     pub fn entry(&self, session: SessionId) -> Option<Entry> {
         self.seats(|seats| seats.get(&session).map(|seat| seat.entry.clone()))
     }
@@ -216,7 +238,7 @@ impl Converge {
 
     fn seat(&self, session: SessionId, told: Told, entry: Entry) {
         let (told, hears) = watch::channel(told);
-        self.seats(|seats| seats.insert(session, Seat { told, entry: entry.clone() }));
+        self.seats(|seats| seats.insert(session, Seat { told, entry: entry.clone(), is_busy: true }));
         let tender = Tender::new(self.clone(), session, hears, entry);
         self.0.means.tasks.spawn(tender.tend());
     }

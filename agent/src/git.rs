@@ -4,8 +4,10 @@
 
 pub mod failure;
 mod holders;
+pub mod left;
 pub mod limits;
 pub mod lock;
+pub mod loose;
 pub mod mirror;
 mod patience;
 pub mod read;

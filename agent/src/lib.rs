@@ -10,6 +10,7 @@ pub mod facts;
 mod failpoint;
 pub mod git;
 pub mod identity;
+pub mod inventory;
 pub mod ledger;
 pub mod link;
 pub mod logs;

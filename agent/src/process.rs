@@ -114,6 +114,11 @@ impl Stat {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
 
+    /// When it was started, as a time since the boot.
+    pub fn started(&self) -> Duration {
+        Duration::from_millis(self.start.saturating_mul(10))
+    }
+
     pub fn is_alive(&self) -> bool {
         !matches!(self.state, 'Z' | 'X')
     }
@@ -183,9 +188,58 @@ pub fn marked(entry: &str) -> Vec<Stat> {
     pids().into_iter().filter(bears).filter_map(Stat::of).filter(Stat::is_alive).collect()
 }
 
+/// Living processes whose first environment has what is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Environments {
+    pub found: Vec<(Stat, Vec<u8>)>,
+    /// Those that may not be looked into.
+    pub hidden: Vec<Stat>,
+}
+
+impl Environments {
+    /// All with an entry that begins like this, and with all of their entries.
+    pub fn with(beginning: &str) -> io::Result<Self> {
+        let mut environments = Self::default();
+        for pid in listed()? {
+            match fs::read(format!("/proc/{pid}/environ")) {
+                Ok(bytes) if holds(&bytes, beginning.as_bytes()) => {
+                    let stat = Stat::of(pid).filter(Stat::is_alive);
+                    environments.found.extend(stat.map(|stat| (stat, bytes)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                    environments.hidden.extend(Stat::of(pid).filter(Stat::is_alive));
+                }
+                // It has ended meanwhile.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(environments)
+    }
+}
+
+fn holds(environment: &[u8], beginning: &[u8]) -> bool {
+    environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(beginning))
+}
+
+/// The value of `name` in an environment as the kernel shows it.
+pub fn value<'e>(environment: &'e [u8], name: &str) -> Option<&'e str> {
+    let entry = |entry: &'e [u8]| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=");
+    environment.split(|byte| *byte == 0).find_map(entry).and_then(|value| std::str::from_utf8(value).ok())
+}
+
+/// What the process is called.
+pub fn name(pid: u32) -> String {
+    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    String::from_utf8_lossy(&name).trim_end().escape_default().to_string()
+}
+
 fn pids() -> Vec<u32> {
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
+    listed().unwrap_or_default()
+}
+
+fn listed() -> io::Result<Vec<u32>> {
+    let entries = fs::read_dir("/proc")?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
 #[cfg(test)]

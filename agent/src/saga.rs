@@ -62,6 +62,9 @@ pub trait Runs: Debug + Send + Sync {
     /// The end of a run that was started, when it comes; at once if it came. Waits as long as nothing can be seen.
     async fn ended(&self, session: SessionId, order: Order) -> Ended;
 
+    /// Whether its supervisor or its command lives, as far as what is kept of the run and its control group tell.
+    fn lives(&self, session: SessionId, order: Order) -> Presence<()>;
+
     /// Gives the run more time: everything that was ever granted for it, and in how many grants. Moves the deadline by
     /// what is new of it.
     async fn extend(

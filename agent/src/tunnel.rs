@@ -2,6 +2,7 @@
 //! a reader that stops holds up nobody else. What is read waits for whoever reads; nothing piles up.
 
 mod answer;
+mod inventory;
 mod logs;
 mod saved;
 
@@ -15,6 +16,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::converge::Converge;
+use crate::inventory::Probe;
 use crate::link::Controller;
 use answer::Trouble;
 
@@ -23,6 +25,7 @@ use answer::Trouble;
 pub struct Tunnels {
     converge: Converge,
     tasks: Tasks,
+    probe: Probe,
     room: Arc<Semaphore>,
 }
 
@@ -33,7 +36,8 @@ const QUEUE: usize = 4;
 
 impl Tunnels {
     pub fn new(converge: Converge, tasks: Tasks) -> Self {
-        Self { converge, tasks, room: Arc::new(Semaphore::new(MOST)) }
+        let probe = Probe::new(converge.clone());
+        Self { converge, tasks, probe, room: Arc::new(Semaphore::new(MOST)) }
     }
 
     /// Opens one and serves it, beside everything else.

@@ -93,9 +93,11 @@ impl Tender {
                 Ok(Woken::CheckpointDue) => self.checkpoint().await,
                 Err(Pause::Again(why)) => {
                     tracing::error!(session = %self.session, "{why}; trying again");
+                    self.is_busy(false);
                     if !self.rest(AGAIN.delay(troubles, chance::byte())).await {
                         return;
                     }
+                    self.is_busy(true);
                     troubles = troubles.saturating_add(1);
                 }
             }
@@ -118,7 +120,12 @@ impl Tender {
             };
             let action = next(assignment.as_deref(), &self.entry.local);
             match (action, assignment) {
-                (Action::Rest | Action::IgnoreStale, _) | (_, None) => return Ok(self.wait().await),
+                (Action::Rest | Action::IgnoreStale, _) | (_, None) => {
+                    self.is_busy(false);
+                    let woken = self.wait().await;
+                    self.is_busy(true);
+                    return Ok(woken);
+                }
                 (action, Some(assignment)) => {
                     if self.converge.means().tasks.is_cancelled() {
                         return Err(Pause::Parked);
@@ -153,6 +160,11 @@ impl Tender {
     async fn rest(&self, length: Duration) -> bool {
         let tasks = &self.converge.means().tasks;
         tokio::select! { () = tokio::time::sleep(length) => true, () = tasks.cancelled() => false }
+    }
+
+    /// Says to whoever looks whether something is being done for the session.
+    fn is_busy(&self, is_busy: bool) {
+        self.converge.seats(|seats| seats.get_mut(&self.session).map(|seat| seat.is_busy = is_busy));
     }
 
     pub(super) fn key(&self, saga: impl Into<Box<str>>) -> Key {

@@ -53,6 +53,15 @@ impl Remembered {
         self.hangs.store(true, Ordering::SeqCst);
     }
 
+    /// What is kept of it is gone.
+    pub(crate) fn vanish(&self, ordinal: u32) {
+        self.runs.lock().unwrap().remove(&ordinal);
+    }
+
+    pub(crate) fn kept_count(&self) -> usize {
+        self.runs.lock().unwrap().len()
+    }
+
     pub(crate) fn end(&self, ordinal: u32, outcome: Outcome) {
         self.runs.lock().unwrap().insert(ordinal, Some(outcome));
     }
@@ -95,6 +104,13 @@ impl Runs for Remembered {
                 return Ended { started: Some(at), ended: at, outcome, usage: Usage::default() };
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    fn lives(&self, _: SessionId, order: Order) -> Presence<()> {
+        match self.runs.lock().unwrap().get(&order.ordinal) {
+            Some(None) => Presence::Present(()),
+            Some(Some(_)) | None => Presence::Absent,
         }
     }
 
@@ -162,7 +178,7 @@ impl Machine {
         machine
     }
 
-    fn repository(&self) -> PathBuf {
+    pub(crate) fn repository(&self) -> PathBuf {
         self.dir.path().canonicalize().unwrap().join("repository")
     }
 
@@ -242,7 +258,7 @@ impl Machine {
         }
     }
 
-    fn lose_ledger(&self) {
+    pub(crate) fn lose_ledger(&self) {
         for file in ["ledger.db", "ledger.db-wal", "ledger.db-shm"] {
             let _ = fs::remove_file(self.dir.path().join("state").join(file));
         }
@@ -255,7 +271,7 @@ impl Machine {
 
 impl Agent {
     /// One with a run that goes on, of session 1.
-    fn at_work(machine: &Machine) -> Self {
+    pub(crate) fn at_work(machine: &Machine) -> Self {
         let agent = machine.start();
         agent.assign(&machine.assignment(1, running(1)));
         agent.hears("started", |seen| matches!(seen, Observation::RunStarted { .. }));
@@ -263,7 +279,7 @@ impl Agent {
     }
 
     /// One with the workspace of session 1.
-    fn with_workspace(machine: &Machine) -> Self {
+    pub(crate) fn with_workspace(machine: &Machine) -> Self {
         let agent = machine.start();
         agent.assign(&machine.assignment(1, Target::Ready { stop: None }));
         agent.hears("ready", |seen| matches!(seen, Observation::WorkspaceReady(_)));
@@ -271,7 +287,7 @@ impl Agent {
     }
 
     /// What the controller knows of this session's workspace.
-    fn workspace(&self, number: u8) -> Option<drover_domain::session::Workspace> {
+    pub(crate) fn workspace(&self, number: u8) -> Option<drover_domain::session::Workspace> {
         self.converge.entry(SessionId::from_random([number; 10])).unwrap().workspace
     }
 
@@ -281,7 +297,7 @@ impl Agent {
         self.runtime.as_ref().unwrap().block_on(self.converge.assign(vec![arrived])).unwrap();
     }
 
-    fn observations(&self) -> Vec<Observation> {
+    pub(crate) fn observations(&self) -> Vec<Observation> {
         let ledger = &self.converge.means().ledger;
         let reports = self.runtime.as_ref().unwrap().block_on(ledger.reports(0, 1000)).unwrap();
         let node = NodeId::from_random([1; 10]);
@@ -291,7 +307,7 @@ impl Agent {
     }
 
     /// Waits until a report is as `wanted`.
-    fn hears(&self, what: &str, wanted: impl Fn(&Observation) -> bool) {
+    pub(crate) fn hears(&self, what: &str, wanted: impl Fn(&Observation) -> bool) {
         eventually(what, || self.observations().iter().any(&wanted));
     }
 
@@ -326,7 +342,7 @@ pub(crate) fn running(ordinal: u32) -> Target {
     Target::Running { order: order(ordinal) }
 }
 
-fn cleaned() -> Target {
+pub(crate) fn cleaned() -> Target {
     Target::Cleaned { removal: Removal::default(), stop: None }
 }
 

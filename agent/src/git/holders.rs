@@ -1,6 +1,7 @@
 //! Who holds a file, or works in a repository, as far as `/proc` shows it to this process. A process is named by its
 //! number and by what it is; its arguments are not repeated, because they may hold secrets. Decides nothing.
 
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::io::{Error, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::process::Stat;
 
 /// A file, whatever its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Inode {
     device: u64,
     number: u64,
@@ -49,9 +50,41 @@ pub(super) fn of_git_lock(path: &Path) -> Option<String> {
     if !openers.is_empty() {
         return Some(named(&openers));
     }
-    let common = path.ancestors().find(|above| above.join("objects").is_dir())?;
+    let common = common_above(path)?;
     let workers = gits_in(common);
     (!workers.is_empty()).then(|| format!("maybe {}, which works there", named(&workers)))
+}
+
+/// The same of several, of which each process is looked at once.
+pub(super) fn of_git_locks(paths: &[PathBuf]) -> Vec<Option<String>> {
+    if paths.is_empty() {
+        return Vec::new();
+    }
+    let inodes: Vec<Option<Inode>> =
+        paths.iter().map(|path| fs::symlink_metadata(path).ok().map(|found| Inode::of(&found))).collect();
+    let wanted: HashSet<Inode> = inodes.iter().flatten().copied().collect();
+    let mut openers: HashMap<Inode, Vec<u32>> = HashMap::new();
+    for pid in processes() {
+        let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let open = all.filter_map(|entry| fs::metadata(entry.path()).ok().map(|found| Inode::of(&found)));
+        for inode in open.filter(|inode| wanted.contains(inode)).collect::<HashSet<_>>() {
+            openers.entry(inode).or_default().push(pid);
+        }
+    }
+    let mut workers: HashMap<&Path, Vec<u32>> = HashMap::new();
+    let mut holder = |path, inode: Option<Inode>| {
+        if let Some(openers) = inode.and_then(|inode| openers.get(&inode)) {
+            return Some(named(openers));
+        }
+        let common = common_above(path)?;
+        let workers = workers.entry(common).or_insert_with(|| gits_in(common));
+        (!workers.is_empty()).then(|| format!("maybe {}, which works there", named(workers)))
+    };
+    paths.iter().zip(inodes).map(|(path, inode)| holder(path.as_path(), inode)).collect()
+}
+
+fn common_above(path: &Path) -> Option<&Path> {
+    path.ancestors().find(|above| above.join("objects").is_dir())
 }
 
 /// Who holds the kernel's lock on a file or directory.

@@ -69,6 +69,11 @@ pub(super) struct Record {
 }
 
 impl Record {
+    /// Whether this file was among those that the holder's git might lock.
+    pub(super) fn announced(&self, name: &str) -> bool {
+        self.locks.iter().any(|lock| lock == name || (lock.ends_with('/') && name.starts_with(lock.as_str())))
+    }
+
     /// Of the process that wrote it.
     fn pid(&self) -> Option<u32> {
         self.holder.strip_prefix("process ")?.split(' ').next()?.parse().ok()
@@ -326,6 +331,15 @@ fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("is not a plain file of its own"));
     }
     Ok(file)
+}
+
+/// What the last holder of the repository's lock wrote, if it did not give it back in order and nobody has it now.
+pub(super) fn record_of_dead(common: &Path) -> Option<Record> {
+    let flags = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()).ok()?;
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(common.join(FILE)).ok()?;
+    let record = file.metadata().ok()?.is_file().then(|| parse(&mut file)).flatten()?;
+    // Held for a moment; whoever wants the lock then waits that long.
+    flock(&file, FlockOperation::NonBlockingLockShared).is_ok().then_some(record)
 }
 
 fn read_record(path: &Path) -> Option<Record> {

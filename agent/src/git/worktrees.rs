@@ -1,12 +1,17 @@
 //! The administrative entries of a repository's worktrees, read from `worktrees/*` itself: `git worktree list` leaves
 //! out half-made ones. Says whose an entry is by its lock's reason. Changes nothing but what it is told to drop.
 
-use std::fs;
-use std::io::{self, ErrorKind};
+use std::fs::{self, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use drover_domain::fence::Fence;
 use drover_domain::id::SessionId;
+use rustix::fs::OFlags;
+
+/// None of an entry's files that are read here is larger.
+const LARGEST: u64 = 64 * 1024;
 
 /// One entry, as far as it could be read: a half-made one lacks parts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +99,12 @@ pub fn entry(admin: &Path) -> io::Result<Option<Entry>> {
     Ok(Some(Entry { admin: admin.to_owned(), path, head, locked }))
 }
 
+/// The entry that the worktree at `path` says it is of; `None`: it does not say.
+pub fn pointer(path: &Path) -> Option<PathBuf> {
+    let pointer = text(&path.join(".git")).ok()??;
+    pointer.trim_end().strip_prefix("gitdir: ").map(PathBuf::from)
+}
+
 /// Everywhere that the branch is checked out: worktrees' paths, or the repository's own.
 pub fn holders_of(common: &Path, branch: &str) -> io::Result<Vec<PathBuf>> {
     let wanted = Head::Branch(branch.to_owned());
@@ -120,12 +131,24 @@ fn parse_head(head: &str) -> Option<Head> {
     }
 }
 
+/// A session's user may have put anything in its place: what is no plain file has no text, and is not waited for.
 fn text(path: &Path) -> io::Result<Option<String>> {
-    match fs::read(path) {
+    match plain(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn plain(path: &Path) -> io::Result<Vec<u8>> {
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(ErrorKind::NotFound.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

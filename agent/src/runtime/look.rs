@@ -2,7 +2,8 @@
 
 use drover_domain::presence::Presence;
 
-use super::told;
+use super::{Key, Processes, told};
+use crate::cgroup::Cgroup;
 use crate::process::Boot;
 use crate::shim::record::{Exit, RunDirectory, Started, Unreadable};
 
@@ -16,6 +17,27 @@ pub enum Seen {
     Ended(Exit),
     /// Its supervisor is gone and did not say how it ended. Processes of it may be left.
     Orphaned,
+}
+
+impl Processes {
+    /// Whether anything of the run lives. One whose directory is gone is looked for in its control group.
+    pub(super) fn alive(&self, key: Key) -> Presence<()> {
+        let is_left = || {
+            let made =
+                self.0.cgroup.as_ref().map(|home| home.join(format!("{}.{}", key.session, key.order.run)));
+            let group = self.cgroup(key).or_else(|| made.map(Cgroup::at));
+            let command = self.directory(key).started().ok().flatten();
+            group.is_some_and(|group| group.is_populated())
+                || command.is_some_and(|command| !command.process.look(&self.0.boot).is_absent())
+        };
+        match self.look(key) {
+            Presence::Present(Seen::Starting | Seen::Running(_)) => Presence::Present(()),
+            Presence::Present(Seen::Ended(_)) => Presence::Absent,
+            Presence::Present(Seen::Orphaned) | Presence::Absent if is_left() => Presence::Present(()),
+            Presence::Present(Seen::Orphaned) | Presence::Absent => Presence::Absent,
+            Presence::Unknown(why) => Presence::Unknown(why),
+        }
+    }
 }
 
 pub(super) fn look(directory: &RunDirectory, boot: &Boot) -> Presence<Seen> {

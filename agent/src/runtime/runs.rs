@@ -68,6 +68,10 @@ impl Runs for Processes {
         end(&Processes::ended(self, Key { session, order }).await)
     }
 
+    fn lives(&self, session: SessionId, order: Order) -> Presence<()> {
+        self.alive(Key { session, order })
+    }
+
     async fn extend(
         &self,
         session: SessionId,
