@@ -34,7 +34,7 @@ const LIBRARIES: [(&str, &[&str]); 19] = [
     ("prost_reflect", &["ctl/src/output/message.rs"]),
     ("serde_saphyr", &["ctl/src/output/message.rs"]),
     ("toml", &["daemon/src/config.rs", "ctl/src/context/file.rs"]),
-    ("imbl", &["domain/src/fleet", "controller/src/registry/published.rs"]),
+    ("imbl", &["domain/src/fleet", "domain/src/inventory.rs", "controller/src/registry/published.rs"]),
     ("hyper", &["controller/src/listen.rs"]),
     ("hyper_util", &["controller/src/listen.rs"]),
     ("arc_swap", &["controller/src/registry", "controller/src/tls.rs"]),
