@@ -165,6 +165,12 @@ impl Inventory {
     pub fn sees(&self, kind: Kind) -> bool {
         !self.blind.iter().any(|blind| blind.kind == kind)
     }
+
+    /// Whether things of this kind at this path may have been missed.
+    pub fn is_blind(&self, kind: Kind, path: &str) -> bool {
+        let hides = |place: &str| place.starts_with(path) || path.starts_with(place);
+        self.blind.iter().any(|blind| blind.kind == kind && blind.place.as_deref().is_none_or(hides))
+    }
 }
 
 impl Traces {

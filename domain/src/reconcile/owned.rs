@@ -2,10 +2,9 @@
 
 use crate::converge::Site;
 use crate::finding::{Code, Cure, Finding, Severity};
-use crate::inventory::{Inventory, Kind, LedgerView, Traces};
-use crate::presence::Presence;
-use crate::repository::Repository;
+use crate::inventory::{Inventory, Kind, LedgerView, RunTrace, Traces, Worktree};
 use crate::session::{Handle, LiveRun, Queue, Session, State};
+use crate::spec::WorkspaceKind;
 
 use super::View;
 
@@ -49,18 +48,26 @@ fn stuck(view: &View<'_>, session: &Session, code: Code, what: &str) -> Option<F
 
 fn running(view: &View<'_>, session: &Session, live: &LiveRun) -> Option<Finding> {
     let run = live.order.run;
-    let held = |inventory: &Inventory| inventory.sessions.get(&session.id).cloned().unwrap_or_default();
+    // Nothing is left of it, as far as everything could be seen.
+    let is_empty = |inventory: &Inventory, traces: Option<&Traces>| {
+        let is_left = |traces: &Traces| {
+            let lives = |seen: &RunTrace| !seen.alive.is_absent();
+            traces.is_in_hand() || !traces.processes.is_empty() || traces.run.as_ref().is_some_and(lives)
+        };
+        !traces.is_some_and(is_left) && inventory.sees(Kind::Processes) && inventory.sees(Kind::Runs)
+    };
     let is_unheld = |inventory: &Inventory| {
-        let traces = held(inventory);
-        let is_known = traces.ledger.as_ref().is_some_and(|ledger| ledger.run == Some(run));
-        !is_known && !traces.is_in_hand() && traces.processes.is_empty() && inventory.sees(Kind::Processes)
+        let traces = inventory.sessions.get(&session.id);
+        let ledger = traces.and_then(|traces| traces.ledger.as_ref());
+        ledger.is_none_or(|ledger| ledger.run != Some(run)) && is_empty(inventory, traces)
     };
     let is_dead = |inventory: &Inventory| {
-        let traces = held(inventory);
-        let is_absent =
-            traces.run.as_ref().is_some_and(|seen| seen.run == run && seen.alive == Presence::Absent);
-        is_absent && !traces.is_in_hand() && traces.processes.is_empty() && inventory.sees(Kind::Processes)
+        let traces = inventory.sessions.get(&session.id);
+        let seen = traces.and_then(|traces| traces.run.as_ref());
+        seen.is_some_and(|seen| seen.run == run) && is_empty(inventory, traces)
     };
+    // A look may be older than the word that it began.
+    let is_new = view.now.since(session.since) < view.rules.processes;
     let wrong = |code, text: &str, evidence: &str, cure| Finding {
         severity: Severity::Available,
         since: live.started,
@@ -69,12 +76,12 @@ fn running(view: &View<'_>, session: &Session, live: &LiveRun) -> Option<Finding
         cure: Some(cure),
         ..view.of_session(code, session, text)
     };
-    if view.twice(is_unheld) {
+    if !is_new && view.twice(is_unheld) {
         let text = "it is recorded as running, and its node has no such run";
         let evidence = "neither the ledger nor a process knows of it, in two looks";
         return Some(wrong(Code::StuckRunning, text, evidence, Cure::Stop(session.id)));
     }
-    if view.twice(is_dead) {
+    if !is_new && view.twice(is_dead) {
         let text = "its run is recorded as live, and no process of it is left";
         let evidence = "its supervisor is gone and no process bears its mark, in two looks";
         return Some(wrong(Code::DeadRuntime, text, evidence, Cure::Stop(session.id)));
@@ -89,17 +96,23 @@ fn running(view: &View<'_>, session: &Session, live: &LiveRun) -> Option<Finding
 }
 
 fn without_workspace(view: &View<'_>, session: &Session) -> Option<Finding> {
-    let workspace = session.workspace.as_ref()?;
+    // A clone is no worktree of another repository: what is seen says nothing of it.
+    let workspace = session.workspace.as_ref().filter(|_| session.spec.workspace != WorkspaceKind::Clone)?;
     if !view.twice(|inventory| is_gone(inventory, session, &workspace.path)) {
         return None;
     }
     let text = format!("its workspace {} is gone", workspace.path);
     let saved =
         session.checkpoint.as_ref().map(|saved| format!("last checkpoint: {}", saved.reference).into());
-    let seen = "the directory was not there in two looks".into();
+    let has_entry = view.current.sessions.get(&session.id).is_some_and(|traces| !traces.worktrees.is_empty());
+    let seen = if has_entry {
+        "the directory was not there in two looks"
+    } else {
+        "no worktree bears its mark, in two looks"
+    };
     Some(Finding {
         severity: Severity::Available,
-        evidence: std::iter::once(seen).chain(saved).collect(),
+        evidence: std::iter::once(seen.into()).chain(saved).collect(),
         hint: "droverctl cleanup removes the session; its branch stays if it has work, its last checkpoint goes to the \
                trash, and droverctl trash restore makes a session of it again"
             .into(),
@@ -115,25 +128,21 @@ fn is_gone(inventory: &Inventory, session: &Session, path: &str) -> bool {
         return false;
     };
     let is_settled = traces.ledger.as_ref().is_some_and(LedgerView::is_settled);
-    let is_here = |directory: &Presence<()>| !directory.is_absent();
-    let is_seen = |found: &crate::inventory::Worktree| {
-        found.path.as_deref().is_none_or(|at| at == path) && is_here(&found.directory)
-    };
-    is_settled && !traces.worktrees.iter().any(is_seen) && can_see(inventory, session)
+    // One that was moved is not gone.
+    let is_here = |worktree: &Worktree| !worktree.directory.is_absent();
+    is_settled && !traces.worktrees.iter().any(is_here) && !is_hidden(inventory, traces, path)
 }
 
-/// Whether nothing that hides the session's repository was met.
-fn can_see(inventory: &Inventory, session: &Session) -> bool {
-    let hides = |place: &str| match &session.spec.repository {
-        Repository::Path { path, .. } => place.starts_with(path.as_str()),
-        // Where the node has its copy is the node's affair.
-        Repository::Url(_) => true,
+/// Whether it may be where nobody could look. Its references tell the repository.
+fn is_hidden(inventory: &Inventory, traces: &Traces, path: &str) -> bool {
+    let repositories = || traces.references.iter().map(|references| &*references.repository);
+    let is_blind = |kind| {
+        let is_nowhere_seen = traces.references.is_empty() && !inventory.sees(kind);
+        is_nowhere_seen
+            || inventory.is_blind(kind, path)
+            || repositories().any(|repository| inventory.is_blind(kind, repository))
     };
-    !inventory
-        .blind
-        .iter()
-        .filter(|blind| matches!(blind.kind, Kind::Worktrees | Kind::Directories))
-        .any(|blind| blind.place.as_deref().is_none_or(hides))
+    is_blind(Kind::Worktrees) || is_blind(Kind::Directories)
 }
 
 impl Traces {
