@@ -5,13 +5,16 @@
 
 mod owned;
 mod remains;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::finding::{Code, Cure, Finding, Severity};
 use crate::fleet::Fleet;
 use crate::id::SessionId;
-use crate::inventory::{Inventory, LockFile, Traces};
+use crate::inventory::{Inventory, Kind, LockFile, Stray, Traces};
 use crate::node::Node;
 use crate::session::{Session, State};
 use crate::time::Timestamp;
@@ -69,18 +72,46 @@ const FEW: usize = 5;
 pub fn findings(view: &View<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> =
         view.fleet.placed_on(view.node.id).filter_map(|session| owned::finding(view, session)).collect();
-    brake(view, &mut found);
+    let used = remains::Used::of(view);
     for (session, traces) in &view.current.sessions {
-        remains::findings(view, *session, traces, &mut found);
+        remains::findings(view, &used, *session, traces, &mut found);
     }
     found.extend(view.current.locks.iter().filter_map(|lock| stale(view, lock)));
-    found.extend(view.current.strays.iter().map(|stray| Finding {
-        severity: Severity::Manual,
+    found.extend(view.current.strays.iter().map(|stray| strange(view, stray)));
+    brake(view, &mut found);
+    tell_apart(&mut found);
+    found
+}
+
+/// What is there without a mark may be on its way to get one.
+fn strange(view: &View<'_>, stray: &Stray) -> Finding {
+    let is_young = view.now.since(stray.since) < view.rules.workspaces;
+    Finding {
+        severity: if is_young { Severity::Info } else { Severity::Manual },
         since: stray.since,
         hint: "it is not Drover's: move it elsewhere, or delete it yourself".into(),
         ..view.finding(Code::WorktreeWithoutSession, &stray.path, &stray.what)
-    }));
-    found
+    }
+}
+
+/// No two findings of one look have the same key: a name or a path may have been used by many sessions.
+fn tell_apart(found: &mut [Finding]) {
+    let mut seen = BTreeSet::new();
+    for finding in found {
+        if seen.insert(finding.key()) {
+            continue;
+        }
+        let of = finding.session.map(|session| session.to_string()).unwrap_or_default();
+        let plain = finding.subject.clone();
+        let more = (2_u32..).map(|number| format!("{plain} ({of} {number})").replace("( ", "("));
+        let candidates = std::iter::once(format!("{plain} ({of})")).filter(|_| !of.is_empty()).chain(more);
+        for subject in candidates {
+            finding.subject = subject.into();
+            if seen.insert(finding.key()) {
+                break;
+            }
+        }
+    }
 }
 
 /// When too much is gone at once it is more likely a mount, a disk or a mistake: then nothing is done by itself.
@@ -93,7 +124,9 @@ fn brake(view: &View<'_>, found: &mut [Finding]) {
     if lost <= FEW.max(there / 5) {
         return;
     }
-    for finding in found.iter_mut().filter(|finding| is_loss(finding)) {
+    // What is gone of sessions that are over may be gone with it.
+    let is_gone = |finding: &Finding| is_loss(finding) || finding.code == Code::PrunableWorktree;
+    for finding in found.iter_mut().filter(|finding| is_gone(finding)) {
         finding.severity = Severity::Manual;
         finding.cure = None;
         finding.evidence.push(format!("so it is with {lost} of {there} sessions on this node").into());
@@ -104,6 +137,12 @@ fn brake(view: &View<'_>, found: &mut [Finding]) {
 
 fn stale(view: &View<'_>, lock: &LockFile) -> Option<Finding> {
     let before = view.before?;
+    // Whoever holds it is a process that could be seen.
+    let is_seen =
+        |look: &Inventory| look.sees(Kind::Processes) && !look.is_blind(Kind::Locks, &lock.repository);
+    if !view.twice(is_seen) {
+        return None;
+    }
     let is_same = |other: &&LockFile| {
         (&other.repository, &other.name, &other.stamp) == (&lock.repository, &lock.name, &lock.stamp)
     };
@@ -142,7 +181,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What the last look but one saw of a session.
+    /// What the look before saw of a session.
     fn earlier(&self, session: SessionId) -> Option<&'a Traces> {
         self.before?.sessions.get(&session)
     }
