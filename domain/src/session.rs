@@ -30,7 +30,7 @@ pub struct Session {
     pub halt: Option<Halt>,
     pub hold: Option<Hold>,
     pub state: State,
-    /// When it entered the kind of state that it is in.
+    /// When it entered the kind of state that it is in, or, if it is queued, was given to its node.
     pub since: Timestamp,
     pub workspace: Option<Workspace>,
     pub last_run: Option<EndedRun>,

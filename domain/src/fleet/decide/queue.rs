@@ -80,4 +80,6 @@ fn begin(session: &mut Session, placement: Placement, run: RunId, draft: &Draft<
         (order, None) => State::Creating { placement, order, progress: Progress::default() },
     };
     enter(session, state, draft.now);
+    // It waits for its node from now on, however long it waited in the queue.
+    session.since = draft.now;
 }

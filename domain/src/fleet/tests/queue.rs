@@ -46,3 +46,23 @@ fn a_session_in_the_queue_for_too_long_is_given_up_with_that_reason() {
     };
     assert_eq!(fault.code, FaultCode::QueueTimeout);
 }
+
+#[test]
+fn what_was_given_to_its_node_waits_for_it_from_then_on() {
+    let mut world = World::new(1, 1);
+    let id = world.create("a", |_| {}).unwrap();
+    world.schedule();
+    for _ in 0..2 {
+        world.converge(0, false);
+        world.deliver(0, false);
+    }
+    world.user(Wish::StopSession { session: id, grace: None }).unwrap();
+    world.converge(0, false);
+    world.deliver(0, false);
+    world.user(Wish::StartSession { session: id, resume: false }).unwrap();
+    world.now = world.now.after(Duration::from_secs(3600));
+    world.schedule();
+    let session = world.fleet.session(id).unwrap();
+    assert!(matches!(session.state, State::Queued(crate::session::Queue::Start(..))), "{:?}", session.state);
+    assert_eq!(session.since, world.now, "its node is not late by how long the queue was");
+}
