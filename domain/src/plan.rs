@@ -2,6 +2,8 @@
 //! alone, with why. Making one changes nothing; what was shown is what is applied, each action at most once.
 
 mod make;
+#[cfg(test)]
+pub(crate) mod tests;
 
 use std::time::Duration;
 

@@ -89,46 +89,89 @@ fn judged(
     assessed: &dyn Fn(&Finding, &Remains) -> Option<Assessment>,
 ) -> Verdict {
     let Some(cure) = finding.cure.clone() else {
-        let code = match (finding.severity, finding.code) {
-            (Severity::Info, _) => Kept::Young,
-            (_, Code::SessionWithoutWorkspace | Code::DeadRuntime | Code::StuckRunning) => Kept::Brake,
-            (_, Code::WorktreeWithoutSession) => Kept::NotOurs,
-            (Severity::Available | Severity::Required | Severity::Manual, _) => Kept::NoCure,
-        };
-        return Err((code, finding.hint));
+        return Err((uncured(&finding), finding.hint));
     };
     let is_risky = finding.severity == Severity::Manual;
     if is_risky && !force {
         return Err((Kept::NeedsForce, finding.hint));
     }
-    let risk = match (&cure, is_risky) {
-        (_, true) => Risk::Force,
-        (Cure::Remove(_), false) => Risk::Confirm,
+    let risk = if is_risky { Risk::Force } else { risk(&cure) };
+    proposed(finding, cure, risk, assessed)
+}
+
+/// Why a finding that nothing would end is left alone.
+fn uncured(finding: &Finding) -> Kept {
+    match (finding.severity, finding.code) {
+        (Severity::Info, _) => Kept::Young,
         (
-            Cure::Stop(_)
-            | Cure::Retry(_)
-            | Cure::Tell(_)
-            | Cure::EndProcesses(..)
-            | Cure::Clear(_)
-            | Cure::MoveLock(_),
-            false,
-        ) => Risk::Safe,
-    };
-    match &cure {
+            _,
+            Code::SessionWithoutWorkspace | Code::DeadRuntime | Code::StuckRunning | Code::PrunableWorktree,
+        ) => Kept::Brake,
+        (_, Code::WorktreeWithoutSession) => Kept::NotOurs,
+        (Severity::Available | Severity::Required | Severity::Manual, _) => Kept::NoCure,
+    }
+}
+
+/// What is done, and what must still be so.
+fn proposed(
+    finding: Finding,
+    cure: Cure,
+    risk: Risk,
+    assessed: &dyn Fn(&Finding, &Remains) -> Option<Assessment>,
+) -> Verdict {
+    let title = finding.title.as_deref().unwrap_or(&finding.subject);
+    let (what, precondition) = match &cure {
         Cure::Clear(remains) => {
-            let Some(found) = assessed(&finding, remains) else {
+            let Some(seen) = assessed(&finding, remains) else {
                 return Err((Kept::NodeAway, "its node could not be asked what is in it".into()));
             };
-            clear(finding, remains.clone(), risk, found)
+            return clear(finding, remains.clone(), risk, seen);
         }
-        other => {
-            let (what, preconditions) = words(other, &finding);
-            let reason = finding.text.clone();
-            Ok((
-                Action { what, reason, preconditions, risk, stamp: "".into(), result: None, cure, finding },
-                None,
-            ))
+        Cure::Stop(_) => (
+            format!("end what may be left of the run of '{title}', and make it ready"),
+            "its run is still not there",
+        ),
+        Cure::Retry(_) => (format!("let its node try again with '{title}'"), "its node is still not at it"),
+        Cure::Tell(_) => {
+            (format!("have its node look at the run of '{title}' again"), "its handle is still missing")
         }
+        Cure::Remove(_) => (
+            format!("remove the session '{title}'; its last checkpoint goes to the trash"),
+            "its workspace is still gone",
+        ),
+        Cure::EndProcesses(_, processes) => {
+            let pids: Vec<_> = processes.iter().map(|process| process.pid.to_string()).collect();
+            let what = format!("end the processes {} with everything below them", pids.join(", "));
+            (what, "they are still the same processes, and their session is still over, or elsewhere")
+        }
+        Cure::MoveLock(lock) => (
+            format!("move the lock {}/{} aside", lock.repository, lock.name),
+            "it is still the same file, and nobody has it open",
+        ),
+    };
+    let action = Action {
+        what: what.into(),
+        reason: finding.text.clone(),
+        preconditions: vec![precondition.into()],
+        risk,
+        stamp: "".into(),
+        result: None,
+        cure,
+        finding,
+    };
+    Ok((action, None))
+}
+
+/// Of what may be done without force.
+fn risk(cure: &Cure) -> Risk {
+    match cure {
+        Cure::Remove(_) => Risk::Confirm,
+        Cure::Stop(_)
+        | Cure::Retry(_)
+        | Cure::Tell(_)
+        | Cure::EndProcesses(..)
+        | Cure::Clear(_)
+        | Cure::MoveLock(_) => Risk::Safe,
     }
 }
 
@@ -162,6 +205,9 @@ fn clear(finding: Finding, remains: Remains, risk: Risk, found: Assessment) -> V
     if found.branch == Branch::Goes {
         parts.push(format!("delete the branch {branch}"));
     }
+    if parts.is_empty() {
+        parts.push(format!("forget that {branch} was a session's"));
+    }
     let whose = match risk {
         Risk::Force => "it is still recorded nowhere",
         Risk::Safe | Risk::Confirm => "its session is still over, or elsewhere",
@@ -182,34 +228,4 @@ fn clear(finding: Finding, remains: Remains, risk: Risk, found: Assessment) -> V
         finding,
     };
     Ok((action, kept))
-}
-
-/// What is done, and what must still be so.
-fn words(cure: &Cure, finding: &Finding) -> (Box<str>, Vec<Box<str>>) {
-    let title = finding.title.as_deref().unwrap_or(&finding.subject);
-    let (what, precondition) = match cure {
-        Cure::Stop(_) => (
-            format!("end what may be left of the run of '{title}', and make it ready"),
-            "its run is still not there",
-        ),
-        Cure::Retry(_) => (format!("let its node try again with '{title}'"), "its node is still not at it"),
-        Cure::Tell(_) => {
-            (format!("have its node look at the run of '{title}' again"), "its handle is still missing")
-        }
-        Cure::Remove(_) => (
-            format!("remove the session '{title}'; its last checkpoint goes to the trash"),
-            "its workspace is still gone",
-        ),
-        Cure::EndProcesses(_, processes) => {
-            let pids: Vec<_> = processes.iter().map(|process| process.pid.to_string()).collect();
-            let what = format!("end the processes {} with everything below them", pids.join(", "));
-            (what, "they are still the same processes, and their session is still over")
-        }
-        Cure::MoveLock(lock) => (
-            format!("move the lock {}/{} aside", lock.repository, lock.name),
-            "it is still the same file, and nobody has it open",
-        ),
-        Cure::Clear(_) => (String::new(), ""),
-    };
-    (what.into(), vec![precondition.into()])
 }
