@@ -25,7 +25,9 @@ mod life;
 mod nodes;
 mod queue;
 mod random;
+mod safe_mode;
 mod sessions;
+mod upkeep;
 mod words;
 
 const SECOND: Duration = Duration::from_secs(1);
