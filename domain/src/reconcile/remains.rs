@@ -141,7 +141,7 @@ fn unrecorded(view: &View<'_>, used: &Used, id: SessionId, worktree: &Worktree) 
         evidence: vec![mark(id, worktree)],
         hint: hint.into(),
         since: worktree.since,
-        cure: (is_ripe && !is_used).then(|| Cure::Clear(remains)),
+        cure: (is_ripe && !is_used).then_some(Cure::Clear(remains)),
         ..view.finding(Code::UnrecordedMark, subject(worktree), text)
     }
 }

@@ -97,7 +97,8 @@ fn blind_everywhere(case: &mut Case) {
     case.seen.blind = Kind::ALL.into_iter().map(|kind| blind(kind, None)).collect();
 }
 
-fn owned() -> Vec<Row> {
+/// Sessions of the node that run.
+fn runs() -> Vec<Row> {
     let held = || LedgerView { run: Some(run(1)), ..ledger(1) };
     let of = |ledger| {
         let worktrees = vec![worktree(1, present())];
@@ -105,7 +106,6 @@ fn owned() -> Vec<Row> {
     };
     let trace = |alive| Some(RunTrace { run: run(1), alive });
     let dead = || Traces { run: trace(Presence::Absent), ..of(held()) };
-    let gone = || Traces { worktrees: vec![worktree(1, Presence::Absent)], ..of(ledger(1)) };
     let young: Change = |case| case.sessions[0].since = young();
     let process: Change = |case| case.traces().processes = vec![process(1)];
     let blind_processes: Change = |case| case.seen.blind = vec![blind(Kind::Processes, Some("/proc/1"))];
@@ -133,6 +133,20 @@ fn owned() -> Vec<Row> {
             .spared("some processes could not be seen", blind_processes)
             .spared_by_blindness(blind_runs)
     });
+    let alive = Traces { run: trace(present()), ..of(held()) };
+    let handle = (Code::MissingHandle, Severity::Available, "tell");
+    let handle = row("its handle is empty", [session(1, running(1, 0))], alive, handle).at_once();
+    run_rows.into_iter().chain([handle]).collect()
+}
+
+/// Sessions of the node that are on their way, or have their workspaces there.
+fn workspaces() -> Vec<Row> {
+    let of = |ledger| {
+        let worktrees = vec![worktree(1, present())];
+        Traces { ledger: Some(ledger), worktrees, ..Traces::default() }
+    };
+    let gone = || Traces { worktrees: vec![worktree(1, Presence::Absent)], ..of(ledger(1)) };
+    let young: Change = |case| case.sessions[0].since = young();
     let start = State::Queued(Queue::Start(at(here()), order(1)));
     let retry = |code| (code, Severity::Available, "retry");
     let stuck = [
@@ -174,30 +188,15 @@ fn owned() -> Vec<Row> {
             })
             .spared_by_blindness(blind_everywhere)
     });
-    let alive = Traces { run: trace(present()), ..of(held()) };
-    let handle = (Code::MissingHandle, Severity::Available, "tell");
-    let handle = row("its handle is empty", [session(1, running(1, 0))], alive, handle).at_once();
-    run_rows.into_iter().chain(stuck).chain(lost).chain([handle]).collect()
+    stuck.into_iter().chain(lost).collect()
 }
 
-/// What is left of sessions that are over, in history and in memory.
-fn over() -> Vec<Row> {
+/// Worktrees of sessions that are over, in history and in memory.
+fn trees() -> Vec<Row> {
     let available = |code, cure| (code, Severity::Available, cure);
     let tree = |directory| Traces { worktrees: vec![worktree(2, directory)], ..Traces::default() };
-    let refs = |base| Traces { references: vec![references(base)], ..Traces::default() };
-    let steps = |sagas: &[&str]| {
-        let sagas = sagas.iter().map(|saga| (*saga).into()).collect();
-        Traces { ledger: Some(LedgerView { sagas, ..let_go(2) }), ..Traces::default() }
-    };
-    let away = || {
-        let away = Away { path: "/w/.leaving-x".into(), is_saved: false, since: OLD };
-        Traces { away: vec![away], ..Traces::default() }
-    };
-    let processes = || Traces { processes: vec![process(1), process(2)], ..Traces::default() };
     let young_tree: Change = |case| case.traces().worktrees[0].since = young();
-    let young_refs: Change = |case| case.traces().references[0].since = young();
     let unseen: Change = |case| case.traces().worktrees = vec![worktree(2, unknown())];
-    let blind_trees: Change = |case| case.seen.blind = vec![blind(Kind::Worktrees, Some(REPOSITORY))];
     let over = |state| [session(2, state)];
     vec![
         row(
@@ -223,6 +222,27 @@ fn over() -> Vec<Row> {
             .grace(young_tree)
             .spared("it is unseen", unseen)
             .spared_by_its_node(),
+    ]
+}
+
+/// What else is left of sessions that are over.
+fn others() -> Vec<Row> {
+    let available = |code, cure| (code, Severity::Available, cure);
+    let refs = |base| Traces { references: vec![references(base)], ..Traces::default() };
+    let steps = |sagas: &[&str]| {
+        let sagas = sagas.iter().map(|saga| (*saga).into()).collect();
+        Traces { ledger: Some(LedgerView { sagas, ..let_go(2) }), ..Traces::default() }
+    };
+    let away = || {
+        let away = Away { path: "/w/.leaving-x".into(), is_saved: false, since: OLD };
+        Traces { away: vec![away], ..Traces::default() }
+    };
+    let processes = || Traces { processes: vec![process(1), process(2)], ..Traces::default() };
+    let young_refs: Change = |case| case.traces().references[0].since = young();
+    let unseen: Change = |case| case.traces().worktrees = vec![worktree(2, unknown())];
+    let blind_trees: Change = |case| case.seen.blind = vec![blind(Kind::Worktrees, Some(REPOSITORY))];
+    let over = |state| [session(2, state)];
+    vec![
         row("its processes", over(cleaned()), processes(), available(Code::ProcessWithoutSession, "end"))
             .at_once()
             .grace(|case| case.traces().processes[1].since = young())
@@ -332,7 +352,8 @@ fn unmarked() -> Vec<Row> {
 }
 
 fn rows() -> Vec<Row> {
-    owned().into_iter().chain(over()).chain(elsewhere_or_never()).chain(unmarked()).collect()
+    let owned = runs().into_iter().chain(workspaces());
+    owned.chain(trees()).chain(others()).chain(elsewhere_or_never()).chain(unmarked()).collect()
 }
 
 fn changed(case: &Case, change: Change) -> Case {
