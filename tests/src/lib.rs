@@ -8,6 +8,7 @@ pub mod client;
 pub mod cluster;
 pub mod collector;
 pub mod dev;
+pub mod follower;
 pub mod gate;
 pub mod ground;
 pub mod installation;

@@ -1,5 +1,6 @@
 //! Repositories to work on, made with the git that is there.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -36,6 +37,14 @@ impl Repository {
         git(&path, &["add", "-A"]);
         git(&path, &["commit", "-qm", "first"]);
         Self { _directory: directory, path }
+    }
+
+    /// Makes it a user's, who may pass through to it.
+    pub fn give_to(&self, user: &str) {
+        let open = self.path.parent().unwrap();
+        std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o711)).unwrap();
+        let owner = format!("{user}:");
+        assert!(Command::new("chown").args(["-R", &owner]).arg(&self.path).status().unwrap().success());
     }
 
     /// Its references and worktrees, and whatever bears Drover's name: what must be as before if nothing was done.

@@ -14,6 +14,7 @@ mod system {
     mod mirrors;
     mod mistakes;
     mod saved;
+    mod storms;
     mod strangers;
     mod surviving;
     mod sweep;

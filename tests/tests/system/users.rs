@@ -45,10 +45,7 @@ fn trap(there: &Installation) -> Repository {
     std::fs::write(repository.path.join(".gitattributes"), "*.txt filter=trap diff=trap\n").unwrap();
     repository.git(&["add", "-A"]);
     repository.git(&["commit", "-qm", "traps"]);
-    let owner = format!("{USER}:");
-    let open = repository.path.parent().unwrap();
-    std::fs::set_permissions(open, std::fs::Permissions::from_mode(0o711)).unwrap();
-    assert!(Command::new("chown").args(["-R", &owner]).arg(&repository.path).status().unwrap().success());
+    repository.give_to(USER);
     // What ran until now ran for whoever made it.
     std::fs::remove_dir_all(&notes).unwrap();
     std::fs::create_dir(&notes).unwrap();
