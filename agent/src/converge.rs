@@ -7,6 +7,7 @@ mod act;
 mod checkpoint;
 mod observe;
 mod session;
+mod trash;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,6 @@ use crate::ledger::{self, Book, Entry, Journal, Ledger, Write};
 use crate::saga::Home;
 use crate::step::Engine;
 use crate::wire;
-use crate::workspace::TrashItem;
 use session::Tender;
 
 /// How long a run that was told to end may still take: it is told again, then killed.
@@ -63,6 +63,8 @@ struct Shared {
     starts: Semaphore,
     checkpoint_every: Option<Duration>,
     seats: Mutex<HashMap<SessionId, Seat>>,
+    /// Whose turn it is at the trash.
+    trash: trash::Turn,
 }
 
 /// How a session's task is reached.
@@ -110,11 +112,13 @@ impl Converge {
             starts: Semaphore::new(limits.starts),
             checkpoint_every: limits.checkpoint_every,
             seats: Mutex::default(),
+            trash: trash::Turn::default(),
         }));
         for (session, entry) in &book.sessions {
             let told = entry.assignment.as_ref().map_or(Told::Nothing, |bytes| recalled(*session, bytes));
             converge.seat(*session, told, entry.clone());
         }
+        converge.take_up_trash(book);
         converge
     }
 
@@ -207,15 +211,6 @@ impl Converge {
                 tracing::warn!(%session, "its supervisor was not told how long it may go on: {}", fault.text);
             }
         }
-    }
-
-    /// Deletes saved work that has expired.
-    pub async fn purge_expired(&self) -> Result<Vec<TrashItem>, ledger::Error> {
-        let Means { home, ledger, clock, .. } = self.means();
-        let repositories = ledger.repositories().await?;
-        let ttl = home.workspaces.trash_rules().ttl;
-        let now = clock.wall_millis();
-        Ok(home.workspaces.purge_expired(&repositories, &home.owner(), now, ttl).await)
     }
 
     pub fn means(&self) -> &Means {

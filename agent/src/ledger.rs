@@ -20,7 +20,7 @@ use drover_domain::id::{NodeId, SessionId};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use book::{Book, Entry, Heading, KeptBranch, Key, Mark, Pending, Record, Write};
+pub use book::{Book, Entry, Heading, KeptBranch, Key, Mark, Pending, Record, TRASH, Write};
 pub use open::OpenError;
 use owner::Job;
 

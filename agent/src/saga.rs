@@ -4,6 +4,7 @@
 pub mod removal;
 pub mod run;
 pub mod saved;
+pub mod trash;
 pub mod workspace;
 
 use std::fmt::Debug;

@@ -3,6 +3,7 @@
 //! in it is saved. Which steps run when, and what the ledger says of them, is decided elsewhere.
 
 mod archive;
+mod aside;
 mod checkpoint;
 mod create;
 pub mod diff;
@@ -33,12 +34,12 @@ use crate::git::lock::{Asker, Held, Locks};
 use crate::git::runner::{Account, Git, Length};
 use crate::git::worktrees::{self, Entry, Mark};
 
+pub use aside::Aside;
 pub use checkpoint::Checkpoint;
 pub use create::{Branch, Stage};
 pub use late::Look;
 pub use place::Away;
 pub use record::{Label, Part, Record};
-pub use restore::Aside;
 pub use trash::{Contents, Owner, Saved, TrashItem, TrashRules};
 
 /// A session's workspace: where it is to be and whose it is. Everything that the steps need to know.

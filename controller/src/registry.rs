@@ -104,12 +104,20 @@ pub enum Error {
     Closed,
 }
 
-/// A command on its way to the writer.
+/// Work on its way to the writer.
 #[derive(Debug)]
 struct Job {
-    command: Command,
-    repeatable: Option<Repeatable>,
+    work: Work,
     answer: oneshot::Sender<Result<Done, Error>>,
+}
+
+#[derive(Debug)]
+enum Work {
+    Decide(Command, Option<Repeatable>),
+    /// What is kept under this request, asked for with this payload. Fresh: nothing is.
+    Recall(RequestKey, [u8; 32]),
+    /// Keeps this under it, unless something is kept already. Fresh: nothing was.
+    Remember(RequestKey, [u8; 32], Bytes),
 }
 
 impl Registry {
@@ -207,8 +215,28 @@ impl Registry {
 
     /// Decides a command of a person or of the controller, and waits until its effect is durable.
     pub async fn submit(&self, command: Command, repeatable: Option<Repeatable>) -> Result<Done, Error> {
+        self.ask(Work::Decide(command, repeatable)).await
+    }
+
+    /// What is kept under this request: for a call whose effect is on a node, and not in here.
+    pub async fn recall(&self, key: RequestKey, payload: [u8; 32]) -> Result<Option<Bytes>, Error> {
+        match self.ask(Work::Recall(key, payload)).await? {
+            Done::Repeated(kept) => Ok(Some(kept)),
+            Done::Fresh(_) => Ok(None),
+        }
+    }
+
+    /// Keeps this under the request, durably. Returns what is kept now: what came first stays.
+    pub async fn remember(&self, key: RequestKey, payload: [u8; 32], answer: Bytes) -> Result<Bytes, Error> {
+        match self.ask(Work::Remember(key, payload, answer.clone())).await? {
+            Done::Repeated(kept) => Ok(kept),
+            Done::Fresh(_) => Ok(answer),
+        }
+    }
+
+    async fn ask(&self, work: Work) -> Result<Done, Error> {
         let (answer, answered) = oneshot::channel();
-        self.users.try_send(Job { command, repeatable, answer }).map_err(|error| match error {
+        self.users.try_send(Job { work, answer }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Full,
             mpsc::error::TrySendError::Closed(_) => Error::Closed,
         })?;
@@ -226,7 +254,8 @@ impl Registry {
         command: Command,
     ) -> Result<oneshot::Receiver<Result<Done, Error>>, Error> {
         let (answer, answered) = oneshot::channel();
-        self.reports.send(Job { command, repeatable: None, answer }).await.map_err(|_| Error::Closed)?;
+        let work = Work::Decide(command, None);
+        self.reports.send(Job { work, answer }).await.map_err(|_| Error::Closed)?;
         Ok(answered)
     }
 }

@@ -15,6 +15,7 @@ pub mod session_changes;
 pub mod session_reads;
 pub mod sessions;
 pub mod trash;
+pub mod trash_changes;
 
 use bytes::Bytes;
 use drover_domain::actor::Actor;
@@ -96,11 +97,7 @@ impl Call {
         let render = std::sync::Arc::new(render);
         let encode = render.clone();
         let repeatable = (!self.request_id.is_empty()).then(|| Repeatable {
-            key: RequestKey {
-                principal: self.principal.name().into(),
-                method: self.method.into(),
-                request: self.request_id.clone().into(),
-            },
+            key: self.key(Stage::Answered),
             payload: self.payload,
             render: Box::new(move |fleet, answer, now| {
                 Bytes::from(encode(fleet, answer, now).encode_to_vec())
@@ -120,6 +117,54 @@ impl Call {
                 Ok(Response::new(decoded))
             }
         }
+    }
+}
+
+/// Of a call whose effect is on nodes, and not in the registry: what is kept of it, before and after.
+#[derive(Clone, Copy, Debug)]
+pub enum Stage {
+    /// What is to be done was looked up; from here on a repetition does the same, whatever is there by then.
+    Begun,
+    Answered,
+}
+
+impl Call {
+    /// What is kept of this call. A call without a request id is new each time.
+    pub async fn recall<M: Message + Default>(
+        &self,
+        plane: &Plane,
+        stage: Stage,
+    ) -> Result<Option<M>, Error> {
+        if self.request_id.is_empty() {
+            return Ok(None);
+        }
+        let kept = plane.registry.recall(self.key(stage), self.payload).await?;
+        kept.map(|bytes| M::decode(bytes).map_err(|error| Error::internal("what was kept", &error)))
+            .transpose()
+    }
+
+    /// Keeps this of the call, and returns what is kept: a repetition may have been quicker.
+    pub async fn remember<M: Message + Default>(
+        &self,
+        plane: &Plane,
+        stage: Stage,
+        what: M,
+    ) -> Result<M, Error> {
+        if self.request_id.is_empty() {
+            return Ok(what);
+        }
+        let bytes = Bytes::from(what.encode_to_vec());
+        let kept = plane.registry.remember(self.key(stage), self.payload, bytes).await?;
+        M::decode(kept).map_err(|error| Error::internal("what was kept", &error))
+    }
+
+    fn key(&self, stage: Stage) -> RequestKey {
+        let method = match stage {
+            Stage::Begun => format!("{} begun", self.method).into(),
+            Stage::Answered => self.method.into(),
+        };
+        let (principal, request) = (self.principal.name().into(), self.request_id.clone().into());
+        RequestKey { principal, method, request }
     }
 }
 

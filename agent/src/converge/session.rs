@@ -20,7 +20,8 @@ use crate::ledger::{self, Entry, Journal, Key, Record, Write};
 use crate::saga::{Ended, Extended};
 
 /// Between attempts when the ledger or a probe gives no answer.
-const AGAIN: Backoff = Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
+pub(super) const AGAIN: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(30) };
 
 pub(super) struct Tender {
     pub converge: Converge,

@@ -37,6 +37,7 @@ use crate::workspace::{REGENERABLE, Workspaces};
 mod anew;
 mod dying;
 mod lost;
+mod trash;
 
 /// Runs that live as long as the test says, whatever becomes of the agent.
 #[derive(Debug, Default)]
@@ -431,22 +432,6 @@ fn what_the_controller_does_not_know_is_kept_and_an_older_placement_changes_noth
     eventually("the other is ready", || agent.local(2).site == Site::Made);
     assert!(machine.worktree(1).is_dir());
     eventually("it lives", || agent.local(1).run == LocalRun::Live(order(1)));
-}
-
-#[test]
-fn a_session_whose_repository_is_gone_can_be_removed_and_its_files_stay() {
-    let machine = Machine::new();
-    let agent = machine.start();
-    agent.assign(&machine.assignment(1, Target::Ready { stop: None }));
-    eventually("it is ready", || agent.local(1).site == Site::Made);
-    fs::write(machine.worktree(1).join("b.txt"), "mine").unwrap();
-    fs::remove_dir_all(machine.dir.path().join("repository")).unwrap();
-    agent.assign(&machine.assignment(1, cleaned()));
-    let is_told = |seen: &Observation| matches!(seen, Observation::Removed(kept) if kept.reasons.len() == 1);
-    agent.hears("it is removed", is_told);
-    let kept = SessionId::from_random([1; 10]);
-    let kept = machine.dir.path().join(format!("state/worktrees/.kept-{kept}/b.txt"));
-    assert_eq!(fs::read(kept).unwrap(), b"mine");
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub struct Key {
     pub saga: Box<str>,
 }
 
+/// What the names of sagas about saved work begin with. Saved work outlives its session, and so do they.
+pub const TRASH: &str = "trash.";
+
 /// How far a saga has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
@@ -165,7 +168,7 @@ impl Book {
             }
             Write::Forget(session) => {
                 self.sessions.remove(session);
-                self.sagas.retain(|key, _| key.session != *session);
+                self.sagas.retain(|key, _| key.session != *session || key.saga.starts_with(TRASH));
             }
             Write::Mark { key, step, number, mark, data } => {
                 let record = self.sagas.entry(key.clone()).or_default();

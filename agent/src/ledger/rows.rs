@@ -13,7 +13,7 @@ use drover_domain::id::SessionId;
 use drover_domain::session::{Fault, Grant, Order, Workspace};
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
-use super::book::{Book, Entry, Heading, KeptBranch, Key, Mark, Pending, Record, Write};
+use super::book::{Book, Entry, Heading, KeptBranch, Key, Mark, Pending, Record, TRASH, Write};
 use super::words;
 
 pub(super) fn write(to: &Connection, write: &Write) -> Result<()> {
@@ -130,8 +130,9 @@ fn keep_branch(to: &Connection, session: SessionId, common: &Path, kept: &KeptBr
 
 fn forget(to: &Connection, session: SessionId) -> Result<()> {
     let of = session.to_string();
-    run(to, "DELETE FROM steps WHERE session = ?1", [&of])?;
-    run(to, "DELETE FROM sagas WHERE session = ?1", [&of])?;
+    let others = format!("{TRASH}%");
+    run(to, "DELETE FROM steps WHERE session = ?1 AND saga NOT LIKE ?2", [&of, &others])?;
+    run(to, "DELETE FROM sagas WHERE session = ?1 AND saga NOT LIKE ?2", [&of, &others])?;
     run(to, "DELETE FROM sessions WHERE session = ?1", [&of])
 }
 

@@ -20,7 +20,9 @@ fn session(number: u8) -> SessionId {
 }
 
 fn key(number: u8, saga: u8) -> Key {
-    Key { session: session(number), saga: format!("run.{saga}").into() }
+    // One of them is about saved work, which outlives its session.
+    let kind = if saga == 2 { TRASH.trim_end_matches('.') } else { "run" };
+    Key { session: session(number), saga: format!("{kind}.{saga}").into() }
 }
 
 fn report(number: u8, progress: bool) -> Write {

@@ -70,7 +70,27 @@ impl Home {
 
     /// The saved work of this id in a repository.
     pub async fn saved_as(&self, repository: PathBuf, id: &str) -> Result<TrashItem, Fault> {
-        let found = self.saved(&[repository]).await.into_iter().find(|item| item.id == id);
+        self.one_saved(repository, id, |_| true).await
+    }
+
+    /// The same, if it was saved then: an id comes again once its work was purged.
+    pub async fn saved_then(
+        &self,
+        repository: PathBuf,
+        id: &str,
+        saved_millis: i64,
+    ) -> Result<TrashItem, Fault> {
+        self.one_saved(repository, id, |item| item.record.created_millis == saved_millis).await
+    }
+
+    async fn one_saved(
+        &self,
+        repository: PathBuf,
+        id: &str,
+        is_meant: impl Fn(&TrashItem) -> bool,
+    ) -> Result<TrashItem, Fault> {
+        let all = self.saved(&[repository]).await;
+        let found = all.into_iter().find(|item| item.id == id && is_meant(item));
         found.ok_or_else(|| Fault {
             code: FaultCode::PathGone,
             step: "restore".into(),

@@ -112,7 +112,7 @@ impl Tunnels {
             Some(Ask::MakeCheckpoint(_)) => self.checkpoint(session()?, out).await,
             Some(Ask::ReadTrash(ask)) => self.read_trash(ask, out).await,
             Some(Ask::RestoreTrash(ask)) => self.restore_trash(ask, out).await,
-            Some(Ask::PurgeTrash(ask)) => self.purge_trash(ask, out).await,
+            Some(Ask::PurgeTrash(ask)) => self.purge_trash(ask).await,
             Some(Ask::ReadInventory(ask)) => self.read_inventory(ask, out).await,
             Some(Ask::Assess(_) | Ask::Act(_)) | None => Err(Trouble::NotUnderstood),
         }

@@ -1,18 +1,18 @@
 //! Saved work, as it is asked for by tunnel: a checkpoint made now, and the trash.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use drover_domain::id::SessionId;
 use drover_domain::time::Timestamp;
 use drover_proto::convert;
 use drover_proto::node_v1::tunnel_request::Message as Up;
-use drover_proto::node_v1::{PurgeTrash, ReadTrash, RestoreTrash, StoredTrash};
+use drover_proto::node_v1::{PurgeTrash, ReadTrash, RestoreTrash, SavedItem, StoredTrash};
 use drover_proto::v1;
 
 use super::Tunnels;
 use super::answer::{Out, Trouble, fault, say};
 use crate::git::read;
-use crate::workspace::{Aside, TrashItem};
+use crate::workspace::TrashItem;
 
 impl Tunnels {
     /// Saves the workspace as it is. The registry is told too.
@@ -34,9 +34,11 @@ impl Tunnels {
     pub(super) async fn read_trash(&self, ask: &ReadTrash, out: &Out) -> Result<(), Trouble> {
         let home = &self.converge.means().home;
         if ask.item.is_empty() {
+            let now = self.converge.means().clock.wall_millis();
             for item in home.saved(&self.repositories().await?).await {
+                let expired = item.is_expired(now, home.workspaces.trash_rules().ttl);
                 let item = Some(self.told(&item));
-                say(out, Up::Trash(StoredTrash { item, files: None })).await?;
+                say(out, Up::Trash(StoredTrash { item, files: None, expired })).await?;
             }
             return Ok(());
         }
@@ -48,37 +50,28 @@ impl Tunnels {
             count: contents.count,
             bytes: item.record.bytes,
         };
-        say(out, Up::Trash(StoredTrash { item: Some(self.told(&item)), files: Some(files) })).await
+        let item = Some(self.told(&item));
+        say(out, Up::Trash(StoredTrash { item, files: Some(files), expired: false })).await
     }
 
     pub(super) async fn restore_trash(&self, ask: &RestoreTrash, out: &Out) -> Result<(), Trouble> {
-        let home = &self.converge.means().home;
-        let item = self.item(&ask.item).await?;
-        let who = item.keeper().map_err(|failure| fault(&failure))?;
-        let branch = if ask.branch.is_empty() { &item.record.branch } else { &ask.branch };
-        let aside = Aside { directory: Path::new(&ask.directory), branch, who: who.as_ref() };
-        home.workspaces.restore_to(&item, &aside).await.map_err(|failure| fault(&failure))?;
-        let (branch, directory) = (branch.clone(), ask.directory.clone());
+        let named = ask.item.clone().unwrap_or_default();
+        let saved = self.converge.means().home.saved(&self.repositories().await?).await;
+        let item = saved.into_iter().find(|item| is_named(item, &named));
+        let item = item.ok_or(Trouble::NotSaved(named.id))?;
+        let branch = if ask.branch.is_empty() { item.record.branch.clone() } else { ask.branch.clone() };
+        self.converge.put_beside(item, ask.directory.clone().into(), branch.clone()).await?;
+        let directory = ask.directory.clone();
         let restored = v1::RestoreTrashResponse { session: None, branch, directory, node: String::new() };
         say(out, Up::Restored(restored)).await
     }
 
-    /// What is named is looked for first: if one is not there nothing is deleted.
-    pub(super) async fn purge_trash(&self, ask: &PurgeTrash, out: &Out) -> Result<(), Trouble> {
-        let means = self.converge.means();
-        let mut named = Vec::new();
-        for id in &ask.items {
-            named.push(self.item(id).await?);
-        }
-        for item in &named {
-            means.home.workspaces.purge(item).await.map_err(|failure| fault(&failure))?;
-        }
-        if ask.expired {
-            named.extend(self.converge.purge_expired().await?);
-        }
-        for item in named {
-            let item = Some(self.told(&item));
-            say(out, Up::Trash(StoredTrash { item, files: None })).await?;
+    /// What is not there any more was deleted before, by this call or another.
+    pub(super) async fn purge_trash(&self, ask: &PurgeTrash) -> Result<(), Trouble> {
+        for item in self.converge.means().home.saved(&self.repositories().await?).await {
+            if ask.items.iter().any(|named| is_named(&item, named)) {
+                self.converge.purge(item).await?;
+            }
         }
         Ok(())
     }
@@ -114,4 +107,9 @@ impl Tunnels {
             expire_time: Some(convert::time::stamp(expires)),
         }
     }
+}
+
+fn is_named(item: &TrashItem, named: &SavedItem) -> bool {
+    let saved = convert::time::stamp(Timestamp::from_millis(item.record.created_millis));
+    named.id == item.id && named.create_time == Some(saved)
 }

@@ -129,15 +129,7 @@ impl Workspaces {
         }
         let keeps_base = claim == Claim::WhileItStays && fate.is_for_now();
         self.drop_own_references(site, keeps_base, &held).await?;
-        if is_drovers_last(site)? {
-            // Git leaves them when they are empty; saved work keeps them.
-            for empty in ["refs/drover/base", "refs/drover/wip", "refs/drover/trash", "refs/drover"] {
-                let _ = fs::remove_dir(site.common.join(empty));
-            }
-            held.release_for_good(&site.common)
-        } else {
-            held.release()
-        }
+        release(held, &site.common)?;
         Ok(fate)
     }
 
@@ -230,12 +222,25 @@ fn remove_entry(admin: &Path) -> Result<(), Failure> {
     fs::remove_dir_all(admin).map_err(io)
 }
 
+/// Lets a repository's lock go, with its file and the empty directories of references if nothing needs them any more.
+pub(super) fn release(held: Held, common: &Path) -> Result<(), Failure> {
+    if !is_drovers_last(common)? {
+        held.release();
+        return Ok(());
+    }
+    // Git leaves them when they are empty; saved work keeps them.
+    for empty in ["refs/drover/base", "refs/drover/wip", "refs/drover/trash", "refs/drover"] {
+        let _ = fs::remove_dir(common.join(empty));
+    }
+    held.release_for_good(common);
+    Ok(())
+}
+
 /// Whether nothing of Drover's that lives is left in the repository; saved work does not need the lock's file.
-fn is_drovers_last(site: &Site) -> Result<bool, Failure> {
-    let entries =
-        worktrees::entries(&site.common).map_err(|error| Failure::io(DROP, &site.common, &error))?;
+fn is_drovers_last(common: &Path) -> Result<bool, Failure> {
+    let entries = worktrees::entries(common).map_err(|error| Failure::io(DROP, common, &error))?;
     let is_marked = entries
         .iter()
         .any(|entry| entry.locked.as_deref().is_some_and(|reason| reason.starts_with("drover:")));
-    Ok(!is_marked && read::references(&site.common, "refs/drover/base/")?.is_empty())
+    Ok(!is_marked && read::references(common, "refs/drover/base/")?.is_empty())
 }

@@ -1,6 +1,6 @@
-//! Puts saved work back: into a new session's worktree, state and all, or beside a branch into a directory of its own.
-//! It may be killed at any point and called again. While a mark is in the worktree's entry there is nothing in it but
-//! what is restored; afterwards it is the session's and is not written to.
+//! Puts saved work back into a new session's worktree, state and all. It may be killed at any point and called again.
+//! While a mark is in the worktree's entry there is nothing in it but what is restored; afterwards it is the session's
+//! and is not written to.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -26,16 +26,6 @@ use crate::git::runner::{Account, At, Call, Length};
 
 /// In the entry of a worktree that is being restored. While it is there nobody has worked in it.
 const MARKER: &str = "drover-restoring";
-
-/// Where a saved item is put as a plain directory, and whose it is to be.
-#[derive(Clone, Debug)]
-pub struct Aside<'a> {
-    /// It must not be there yet, or be empty.
-    pub directory: &'a Path,
-    /// Made at the saved tip.
-    pub branch: &'a str,
-    pub who: Option<&'a Account>,
-}
 
 impl Workspaces {
     /// Whether everything was restored into the site's worktree once. What is in it since is the session's.
@@ -105,50 +95,15 @@ impl Workspaces {
         self.git.run(&Call::new(RESTORE, at, words).by(site.run_as.as_ref())).await.map(drop)
     }
 
-    async fn target(&self, item: &TrashItem, root: &Path, who: Option<&Account>) -> Result<Target, Failure> {
+    pub(super) async fn target(
+        &self,
+        item: &TrashItem,
+        root: &Path,
+        who: Option<&Account>,
+    ) -> Result<Target, Failure> {
         let alone = alone_in(root, RESTORE, self.git.limit(Length::Long)).await?;
         let (common, root, who) = (item.common.clone(), root.to_owned(), who.cloned());
         Ok(Target { common, root, who, alone: Arc::new(alone) })
-    }
-
-    /// Restores the files into a directory of their own, and makes a branch of the commits.
-    pub async fn restore_to(&self, item: &TrashItem, aside: &Aside<'_>) -> Result<(), Failure> {
-        let Aside { directory, branch, who } = aside;
-        let taken = |why: &str| {
-            Failure::new(
-                RESTORE,
-                directory,
-                Cause::PathTaken { path: directory.to_path_buf(), why: why.into() },
-            )
-        };
-        let name = directory.file_name().ok_or_else(|| taken("it has no name"))?;
-        let parent = directory.parent().ok_or_else(|| taken("it is not below a directory"))?;
-        let parent = parent.canonicalize().map_err(|error| Failure::io(RESTORE, parent, &error))?;
-        let directory = parent.join(name);
-        let plan = planned(item).await?;
-        let is_restored = match directory.symlink_metadata() {
-            Ok(found) if !found.is_dir() => return Err(taken("it is not a directory")),
-            Ok(_) => !is_empty(&directory)?,
-            Err(_) => false,
-        };
-        if is_restored {
-            compare(&directory, true, plan.files.clone()).await?;
-        }
-        // Nothing is made for a directory that is somebody else's.
-        if let Some(tip) = &item.record.tip {
-            self.make_aside_branch(item, branch, tip, *who).await?;
-        }
-        if is_restored {
-            return Ok(());
-        }
-        let name = format!(".drover-restoring-{}", item.id.replace('/', "-"));
-        let beside = parent.join(name);
-        make_beside(&beside, *who).map_err(|error| Failure::io(RESTORE, &beside, &error))?;
-        let target = self.target(item, &beside, *who).await?;
-        self.fill(&target, plan.clone()).await?;
-        compare(&beside, true, plan.files).await?;
-        settle(&target).await?;
-        std::fs::rename(&beside, &directory).map_err(|error| Failure::io(RESTORE, &directory, &error))
     }
 
     /// The session's branch is at its base, or there already.
@@ -165,33 +120,6 @@ impl Workspaces {
             let words = ["update-ref", &reference, tip, &now];
             let call = Call::new(RESTORE, At::Repository(&site.common), words).by(site.run_as.as_ref());
             self.git.run(&call.holding(held.file())).await?;
-        }
-        held.release();
-        Ok(())
-    }
-
-    async fn make_aside_branch(
-        &self,
-        item: &TrashItem,
-        branch: &str,
-        tip: &str,
-        who: Option<&Account>,
-    ) -> Result<(), Failure> {
-        let reference = format!("refs/heads/{branch}");
-        let held = self.lock_at(&item.common, RESTORE, &[format!("{reference}.lock")]).await?;
-        match read::tip(&item.common, &reference)? {
-            Some(there) if there == tip => {}
-            Some(there) => {
-                let place = Some(format!("it exists, at {}", there.get(..12).unwrap_or_default()));
-                let cause = Cause::BranchTaken { branch: branch.to_owned(), place };
-                return Err(Failure::new(RESTORE, &item.common, cause));
-            }
-            None => {
-                let nothing = "0".repeat(40);
-                let words = ["update-ref", &reference, tip, &nothing];
-                let call = Call::new(RESTORE, At::Repository(&item.common), words).by(who);
-                self.git.run(&call.holding(held.file())).await?;
-            }
         }
         held.release();
         Ok(())
@@ -260,7 +188,7 @@ impl Workspaces {
     }
 
     /// Writes what of the plan is not there yet.
-    async fn fill(&self, target: &Target, plan: Plan) -> Result<(), Failure> {
+    pub(super) async fn fill(&self, target: &Target, plan: Plan) -> Result<(), Failure> {
         let to = target.clone();
         let (plan, large) = blocking(move || {
             let large = plan.write(&to)?;
@@ -317,18 +245,18 @@ async fn mark(admin: &Target, is_restoring: bool) -> Result<(), Failure> {
 }
 
 /// What was written survives a power cut from here on.
-async fn settle(files: &Target) -> Result<(), Failure> {
+pub(super) async fn settle(files: &Target) -> Result<(), Failure> {
     let files = files.clone();
     blocking(move || files.ground()?.sync().map_err(|error| files.failed(b"", &error))).await
 }
 
-async fn planned(item: &TrashItem) -> Result<Plan, Failure> {
+pub(super) async fn planned(item: &TrashItem) -> Result<Plan, Failure> {
     let item = item.clone();
     blocking(move || Plan::of(&item)).await
 }
 
 /// Compares what is in the directory with what the plan says; there may be more unless that is all.
-async fn compare(root: &Path, is_all: bool, expected: Files) -> Result<(), Failure> {
+pub(super) async fn compare(root: &Path, is_all: bool, expected: Files) -> Result<(), Failure> {
     let root = root.to_owned();
     blocking(move || {
         let mut archive = Archive { path: Some(root.clone()), ..Archive::empty(Record::nobodys()) };
@@ -348,29 +276,6 @@ async fn compare(root: &Path, is_all: bool, expected: Files) -> Result<(), Failu
         }
     })
     .await
-}
-
-fn is_empty(directory: &Path) -> Result<bool, Failure> {
-    let mut listing =
-        std::fs::read_dir(directory).map_err(|error| Failure::io(RESTORE, directory, &error))?;
-    Ok(listing.next().is_none())
-}
-
-/// The directory that becomes the restored one. Where a user is named it must be where he may write himself.
-fn make_beside(beside: &Path, who: Option<&Account>) -> std::io::Result<()> {
-    use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
-    if let (Some(who), Some(parent)) = (who, beside.parent()) {
-        let found = parent.metadata()?;
-        if found.uid() != who.uid && found.mode() & 0o002 == 0 {
-            let text = format!("{} is not '{}''s to write in", parent.display(), who.name);
-            return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, text));
-        }
-    }
-    match std::fs::DirBuilder::new().mode(0o700).create(beside) {
-        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
-        made => made?,
-    }
-    who.map_or(Ok(()), |who| chown(beside, Some(who.uid), Some(who.gid)))
 }
 
 /// An object that git hands on in pieces.

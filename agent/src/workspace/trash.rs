@@ -9,10 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drover_domain::id::SessionId;
+use serde::{Deserialize, Serialize};
 
 use super::names::restored;
 use super::plan::Plan;
 use super::record::{Part, Record};
+use super::remove::release;
 use super::save::number;
 use super::{Site, Workspaces};
 use crate::git::failure::{Cause, Failure};
@@ -55,7 +57,7 @@ pub struct TrashItem {
 }
 
 /// One reference.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Saved {
     pub reference: String,
     pub commit: String,
@@ -109,7 +111,8 @@ impl TrashItem {
         keeper(&self.common)
     }
 
-    fn is_expired(&self, now_millis: i64, ttl: Duration) -> bool {
+    /// Whether it is older than saved work has to be kept.
+    pub fn is_expired(&self, now_millis: i64, ttl: Duration) -> bool {
         let age = now_millis.saturating_sub(self.record.created_millis);
         // One that was saved in the future has no age.
         u64::try_from(age).is_ok_and(|age| u128::from(age) >= ttl.as_millis())
@@ -149,13 +152,25 @@ impl Workspaces {
         .await
     }
 
-    /// Deletes the item for good, as it was seen. Done again it changes nothing.
-    pub async fn purge(&self, item: &TrashItem) -> Result<(), Failure> {
-        let common = &item.common;
-        let names: Vec<String> = item.parts.iter().map(|saved| format!("{}.lock", saved.reference)).collect();
+    /// Whether nothing of these is left as it was seen. With its repository everything is gone.
+    pub fn is_purged(&self, common: &Path, parts: &[Saved]) -> Result<bool, Failure> {
+        if matches!(common.try_exists(), Ok(false)) {
+            return Ok(true);
+        }
+        for Saved { reference, commit, .. } in parts {
+            if read::tip(common, reference)?.as_ref() == Some(commit) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Deletes these for good, as they were seen. Done again it changes nothing.
+    pub async fn purge(&self, common: &Path, parts: &[Saved]) -> Result<(), Failure> {
+        let names: Vec<String> = parts.iter().map(|saved| format!("{}.lock", saved.reference)).collect();
         let held = self.lock_at(common, PURGE, &[names, vec!["packed-refs.lock".into()]].concat()).await?;
         let mut orders = String::new();
-        for Saved { reference, commit, .. } in &item.parts {
+        for Saved { reference, commit, .. } in parts {
             if read::tip(common, reference)?.is_some() {
                 let _ = writeln!(orders, "delete {reference} {commit}");
             }
@@ -165,29 +180,14 @@ impl Workspaces {
             let call = Call::new(PURGE, At::Repository(common), ["update-ref", "--stdin"]).by(who.as_ref());
             self.git.run(&call.reading(orders.as_bytes()).holding(held.file())).await?;
         }
-        held.release();
-        Ok(())
+        release(held, common)
     }
 
-    /// Deletes what is older than `ttl`, and returns it. What cannot be deleted is left for the next time.
-    pub async fn purge_expired(
-        &self,
-        commons: &[PathBuf],
-        owner: &Owner,
-        now_millis: i64,
-        ttl: Duration,
-    ) -> Vec<TrashItem> {
-        let mut purged = Vec::new();
-        for item in self.trash(commons, owner).await {
-            if !item.is_expired(now_millis, ttl) {
-                continue;
-            }
-            match self.purge(&item).await {
-                Ok(()) => purged.push(item),
-                Err(failure) => tracing::warn!(item = item.id, "stays in the trash: {failure}"),
-            }
-        }
-        purged
+    /// Those that are older than saved work has to be kept.
+    pub async fn expired(&self, commons: &[PathBuf], owner: &Owner, now_millis: i64) -> Vec<TrashItem> {
+        let mut all = self.trash(commons, owner).await;
+        all.retain(|item| item.is_expired(now_millis, self.trash.ttl));
+        all
     }
 
     /// Refuses what the repository's trash has no room for, if not enough of it has expired.
@@ -197,7 +197,11 @@ impl Workspaces {
         let mut held = self.held(&common, &owner).await?;
         if held.saturating_add(needed) > budget {
             let now = self.git.clock().wall_millis();
-            self.purge_expired(std::slice::from_ref(&common), &owner, now, self.trash.ttl).await;
+            for item in self.expired(std::slice::from_ref(&common), &owner, now).await {
+                if let Err(failure) = self.purge(&item.common, &item.parts).await {
+                    tracing::warn!(item = item.id, "stays in the trash: {failure}");
+                }
+            }
             held = self.held(&common, &owner).await?;
         }
         if held.saturating_add(needed) > budget {
@@ -249,7 +253,7 @@ fn item(common: &Path, session: String, removal: u64, mut parts: Vec<(Saved, Rec
 
 /// As whom a repository's references are changed when no session asks for it: its owner. What a saved commit says of
 /// that does not count, as whoever may write to the repository wrote it.
-fn keeper(common: &Path) -> Result<Option<Account>, Failure> {
+pub(super) fn keeper(common: &Path) -> Result<Option<Account>, Failure> {
     let found = common.metadata().map_err(|error| Failure::io(LIST, common, &error))?;
     let own = rustix::process::geteuid();
     let is_other = own.is_root() && found.uid() != own.as_raw();

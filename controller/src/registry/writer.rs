@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use drover_daemon::clock::Clock;
-use drover_domain::fleet::Fleet;
+use drover_domain::command::{Command, Wish};
+use drover_domain::fleet::{Answer, Fleet};
 use drover_domain::time::Timestamp;
 use tokio::sync::{mpsc, watch};
 
 use super::requests::{Known, Requests};
-use super::{Done, Error, Job, Published};
+use super::{Done, Error, Job, Published, Work};
 use crate::metrics::Metrics;
-use crate::store::{CommitError, KeptAnswer, Store};
+use crate::store::{CommitError, KeptAnswer, RequestKey, Store};
 
 /// How many commands one transaction takes.
 const BATCH: usize = 256;
@@ -58,6 +60,17 @@ struct Batch {
     fleet: Fleet,
     changes: Vec<drover_domain::change::Change>,
     answers: Vec<KeptAnswer>,
+}
+
+impl Batch {
+    fn decide(&mut self, command: &Command, now: Timestamp) -> Result<Answer, Error> {
+        let decision = self.fleet.decide(command, now).map_err(Error::Refused)?;
+        for change in decision.changes {
+            self.fleet.apply(&change);
+            self.changes.push(change);
+        }
+        Ok(decision.answer)
+    }
 }
 
 impl Writer {
@@ -146,32 +159,45 @@ impl Writer {
     }
 
     fn decide(&self, job: &Job, batch: &mut Batch, now: Timestamp) -> Result<Done, Error> {
-        if let Some(repeatable) = &job.repeatable {
-            let earlier = batch.answers.iter().find(|kept| kept.key == repeatable.key);
-            let known = match earlier {
-                Some(kept) if kept.payload == repeatable.payload => {
-                    Some(Known::Answered(kept.answer.clone()))
+        match &job.work {
+            Work::Decide(command, None) => batch.decide(command, now).map(Done::Fresh),
+            Work::Decide(command, Some(repeatable)) => {
+                let (key, payload) = (&repeatable.key, &repeatable.payload);
+                if let Some(answer) = self.known(batch, key, payload)? {
+                    return Ok(Done::Repeated(answer));
                 }
-                Some(_) => Some(Known::Taken),
-                None => self.requests.find(&repeatable.key, &repeatable.payload),
-            };
-            match known {
-                Some(Known::Answered(answer)) => return Ok(Done::Repeated(answer)),
-                Some(Known::Taken) => return Err(Error::RequestIdReused),
-                None => {}
+                let decided = batch.decide(command, now)?;
+                let answer = (repeatable.render)(&batch.fleet, &decided, now);
+                batch.answers.push(KeptAnswer { at: now, key: key.clone(), payload: *payload, answer });
+                Ok(Done::Fresh(decided))
+            }
+            Work::Recall(key, payload) => {
+                Ok(self.known(batch, key, payload)?.map_or(Done::Fresh(Answer::Gone), Done::Repeated))
+            }
+            Work::Remember(key, payload, answer) => {
+                if let Some(earlier) = self.known(batch, key, payload)? {
+                    return Ok(Done::Repeated(earlier));
+                }
+                let (key, answer) = (key.clone(), answer.clone());
+                batch.answers.push(KeptAnswer { at: now, key, payload: *payload, answer });
+                Ok(Done::Fresh(Answer::Gone))
             }
         }
-        let decision = batch.fleet.decide(&job.command, now).map_err(Error::Refused)?;
-        for change in decision.changes {
-            batch.fleet.apply(&change);
-            batch.changes.push(change);
+    }
+
+    /// What was answered to this request before, by this batch or an earlier one.
+    fn known(&self, batch: &Batch, key: &RequestKey, payload: &[u8; 32]) -> Result<Option<Bytes>, Error> {
+        let earlier = batch.answers.iter().find(|kept| kept.key == *key);
+        let known = match earlier {
+            Some(kept) if kept.payload == *payload => Some(Known::Answered(kept.answer.clone())),
+            Some(_) => Some(Known::Taken),
+            None => self.requests.find(key, payload),
+        };
+        match known {
+            Some(Known::Answered(answer)) => Ok(Some(answer)),
+            Some(Known::Taken) => Err(Error::RequestIdReused),
+            None => Ok(None),
         }
-        if let Some(repeatable) = &job.repeatable {
-            let answer = (repeatable.render)(&batch.fleet, &decision.answer, now);
-            let (key, payload) = (repeatable.key.clone(), repeatable.payload);
-            batch.answers.push(KeptAnswer { at: now, key, payload, answer });
-        }
-        Ok(Done::Fresh(decision.answer))
     }
 
     fn publish(&mut self, before: &Published, batch: &mut Batch) {
@@ -254,13 +280,14 @@ fn fill(first: Job, users: &mut mpsc::Receiver<Job>, reports: &mut mpsc::Receive
 }
 
 fn weight(job: &Job) -> usize {
-    match &job.command.wish {
-        drover_domain::command::Wish::CreateSession(new) => {
+    match &job.work {
+        Work::Decide(Command { wish: Wish::CreateSession(new), .. }, _) => {
             let words: usize = new.spec.command.iter().map(|word| word.len()).sum();
             let variables: usize =
                 new.spec.environment.iter().map(|(name, value)| name.len() + value.len()).sum();
             words + variables + 512
         }
-        _ => 512,
+        Work::Decide(..) | Work::Recall(..) => 512,
+        Work::Remember(_, _, answer) => answer.len() + 512,
     }
 }

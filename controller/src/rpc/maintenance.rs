@@ -5,7 +5,7 @@ use drover_proto::v1::maintenance_service_server::MaintenanceService;
 use tonic::{Request, Response, Status};
 
 use super::session_reads::Items;
-use super::{health, plans, safe_mode, trash};
+use super::{health, plans, safe_mode, trash, trash_changes};
 use crate::error::Error;
 use crate::plane::Plane;
 
@@ -55,10 +55,10 @@ impl MaintenanceService for MaintenanceHandler {
         &self,
         request: Request<v1::RestoreTrashRequest>,
     ) -> Answer<v1::RestoreTrashResponse> {
-        trash::restore(&self.0, request).await
+        trash_changes::restore(&self.0, request).await
     }
     async fn purge_trash(&self, request: Request<v1::PurgeTrashRequest>) -> Answer<v1::PurgeTrashResponse> {
-        trash::purge(&self.0, request.into_inner()).await
+        trash_changes::purge(&self.0, request).await
     }
     async fn get_safe_mode(&self, _: Request<v1::GetSafeModeRequest>) -> Answer<v1::GetSafeModeResponse> {
         Ok(Response::new(safe_mode::get(&self.0)))

@@ -7,7 +7,7 @@ use drover_controller::app::Running;
 use drover_proto::node_v1::assignment::Target;
 use drover_proto::node_v1::open_tunnel::Ask;
 use drover_proto::node_v1::tunnel_request::Message as Said;
-use drover_proto::node_v1::{OpenTunnel, StoredTrash};
+use drover_proto::node_v1::{OpenTunnel, SavedItem, StoredTrash, TunnelError};
 use drover_proto::v1;
 use prost_types::Timestamp;
 use tonic::{Code, Status};
@@ -39,6 +39,7 @@ fn stored(item: v1::TrashItem) -> Said {
 #[derive(Default)]
 struct Trash {
     items: Vec<v1::TrashItem>,
+    expired: Vec<String>,
     asked: Mutex<Vec<Ask>>,
 }
 
@@ -52,11 +53,18 @@ impl Trash {
         let ask = open.ask.clone().unwrap();
         self.asked.lock().unwrap().push(ask.clone());
         match ask {
-            Ask::ReadTrash(read) if read.item.is_empty() => self.items.iter().cloned().map(stored).collect(),
+            Ask::ReadTrash(read) if read.item.is_empty() => {
+                let told = |item: &v1::TrashItem| StoredTrash {
+                    expired: self.expired.contains(&item.id),
+                    item: Some(item.clone()),
+                    ..Default::default()
+                };
+                self.items.iter().map(told).map(Said::Trash).collect()
+            }
             Ask::ReadTrash(read) => {
                 let item = self.items.iter().find(|item| item.id == read.item).cloned();
                 let files = Some(v1::PathSample { paths: vec!["a.txt".into()], count: 1, bytes: 5 });
-                vec![Said::Trash(StoredTrash { item, files })]
+                vec![Said::Trash(StoredTrash { item, files, expired: false })]
             }
             Ask::RestoreTrash(restore) => vec![Said::Restored(v1::RestoreTrashResponse {
                 directory: restore.directory,
@@ -64,10 +72,7 @@ impl Trash {
                 node: "somebody-else".into(),
                 ..Default::default()
             })],
-            Ask::PurgeTrash(purge) => {
-                let is_purged = |item: &&v1::TrashItem| purge.expired || purge.items.contains(&item.id);
-                self.items.iter().filter(is_purged).cloned().map(stored).collect()
-            }
+            Ask::PurgeTrash(_) => vec![],
             other => panic!("nobody wants {other:?}"),
         }
     }
@@ -241,7 +246,7 @@ async fn a_node_that_answers_something_else_hides_nothing_of_the_others() {
         |_| vec![stored(item(OLD, "old", 1)), Said::Trash(StoredTrash::default())],
         |_| {
             let code = Code::Unimplemented.into();
-            vec![Said::Error(drover_proto::node_v1::TunnelError { code, ..Default::default() })]
+            vec![Said::Error(TunnelError { code, ..Default::default() })]
         },
     ];
     for strange in strange {
@@ -325,7 +330,7 @@ async fn saved_work_comes_back_as_a_directory_of_its_node() {
     );
     assert!(back.session.is_none());
     let asked = one.changes();
-    assert!(matches!(&asked[..], [Ask::RestoreTrash(ask)] if ask.item == FIX), "{asked:?}");
+    assert!(matches!(&asked[..], [Ask::RestoreTrash(ask)] if ask.item == Some(named(FIX, 10))), "{asked:?}");
     assert!(two.changes().is_empty());
     let status = fleet.restore([&one, &two], ask("fix")).await.unwrap_err();
     assert_eq!(status.get_details_bad_request().unwrap().field_violations[0].field, "directory");
@@ -345,9 +350,78 @@ async fn each_node_purges_only_what_is_its_own_and_only_what_was_named_whole() {
     let purged = fleet.purge([&one, &two], &[FIX], false).await.unwrap();
     assert_eq!((ids(&purged.items), &purged.items[0].node), (vec![FIX], &fleet.names[0]));
     assert_eq!(purged.unreachable_nodes, [fleet.names[2].clone()]);
-    assert!(matches!(&one.changes()[..], [Ask::PurgeTrash(ask)] if ask.items == [FIX] && !ask.expired));
+    assert!(matches!(&one.changes()[..], [Ask::PurgeTrash(ask)] if ask.items == [named(FIX, 10)]));
     assert!(two.changes().is_empty());
-    let purged = fleet.purge([&one, &two], &[], true).await.unwrap();
-    assert_eq!(ids(&purged.items), [OLD, FIX], "the newest first");
-    assert!(matches!(&two.changes()[..], [Ask::PurgeTrash(ask)] if ask.items.is_empty() && ask.expired));
+    let new = item("ses_newaaaaaaaaaaaaa", "new", 30);
+    let two =
+        Trash { items: vec![item(OLD, "old", 20), new], expired: vec![OLD.into()], ..Default::default() };
+    let purged = fleet.purge([&one, &two], &[FIX], true).await.unwrap();
+    assert_eq!(ids(&purged.items), [OLD, FIX], "what has expired is each node's word; the newest first");
+    assert!(matches!(&two.changes()[..], [Ask::PurgeTrash(ask)] if ask.items == [named(OLD, 20)]));
+}
+
+/// An item as a node is told of it.
+fn named(id: &str, saved: i64) -> SavedItem {
+    SavedItem { id: id.into(), create_time: Some(Timestamp { seconds: saved, nanos: 0 }) }
+}
+
+#[tokio::test]
+async fn a_repeated_purge_or_restore_is_answered_as_before_and_another_under_its_id_is_refused() {
+    let mut fleet = Fleet::new().await;
+    let (one, two) = (Trash::of(vec![item(FIX, "fix", 10)]), Trash::default());
+    let empty = Trash::default();
+    let put = v1::RestoreTrashRequest {
+        request_id: "put".into(),
+        item: "fix".into(),
+        directory: "/tmp/fix".into(),
+        ..Default::default()
+    };
+    let purge = v1::PurgeTrashRequest { request_id: "gone".into(), items: vec![FIX.into()], expired: false };
+    let mut client = maintenance(&fleet.running).await;
+    let first = fleet.restore([&one, &two], put.clone()).await.unwrap();
+    let purged = fleet.call([&one, &two], client.purge_trash(purge.clone())).await.unwrap().into_inner();
+    assert_eq!(one.changes().len(), 2);
+    // Nothing of it is anywhere by now, and nobody is asked.
+    assert_eq!(fleet.restore([&empty, &two], put.clone()).await.unwrap(), first);
+    let again = fleet.call([&empty, &two], client.purge_trash(purge.clone())).await.unwrap();
+    assert_eq!(again.into_inner(), purged);
+    assert!(empty.asked.lock().unwrap().is_empty() && two.changes().is_empty());
+    let elsewhere = v1::RestoreTrashRequest { directory: "/tmp/other".into(), ..put };
+    let status = fleet.restore([&one, &two], elsewhere).await.unwrap_err();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "REQUEST_ID_REUSED");
+    let more = v1::PurgeTrashRequest { expired: true, ..purge };
+    let status = fleet.call([&one, &two], client.purge_trash(more)).await.unwrap_err();
+    assert_eq!(status.get_details_error_info().unwrap().reason, "REQUEST_ID_REUSED");
+    assert_eq!(one.changes().len(), 2);
+}
+
+#[tokio::test]
+async fn a_purge_or_restore_whose_answer_was_lost_is_about_the_same_item_when_it_is_repeated() {
+    let mut fleet = Fleet::new().await;
+    let one = Trash::of(vec![item(FIX, "fix", 10)]);
+    let two = Trash::default();
+    let mut client = maintenance(&fleet.running).await;
+    let put = v1::RestoreTrashRequest {
+        request_id: "put".into(),
+        item: "fix".into(),
+        directory: "/tmp/fix".into(),
+        ..Default::default()
+    };
+    let purge = v1::PurgeTrashRequest { request_id: "gone".into(), items: vec![FIX.into()], expired: false };
+    // It has its effect, and says something that nobody understands.
+    let lost = |open: &OpenTunnel| match one.answer(open) {
+        said if matches!(open.ask, Some(Ask::ReadTrash(_))) => said,
+        _ => vec![Said::Error(TunnelError { code: Code::Unavailable.into(), ..Default::default() })],
+    };
+    let call = client.restore_trash(put.clone());
+    fleet.scripted(call, lost, |open| two.answer(open)).await.unwrap_err();
+    let call = client.purge_trash(purge.clone());
+    fleet.scripted(call, lost, |open| two.answer(open)).await.unwrap_err();
+    let before = one.changes();
+    // Another removal of the same session has its id by now.
+    let later = Trash::of(vec![item(FIX, "fix", 99)]);
+    assert_eq!(fleet.restore([&later, &two], put).await.unwrap().directory, "/tmp/fix");
+    let purged = fleet.call([&later, &two], client.purge_trash(purge)).await.unwrap().into_inner();
+    assert_eq!(ids(&purged.items), [FIX]);
+    assert_eq!(later.changes(), before, "the same was asked for, not what has its name now");
 }

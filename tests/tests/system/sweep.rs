@@ -34,8 +34,16 @@ enum Story {
     Anew,
     /// Removed with work in its workspace, and made a session again from the trash.
     Restored,
+    /// Removed with work and a commit, which are put beside in a directory and then purged.
+    Aside,
     /// Removed while its agent is dead.
     Withdrawn,
+}
+
+impl Story {
+    /// In the order in which their places are looked up.
+    const FIRST: [Self; 6] =
+        [Self::Whole, Self::Unfinished, Self::Unstarted, Self::Anew, Self::Restored, Self::Aside];
 }
 
 #[derive(Clone, Debug)]
@@ -90,7 +98,7 @@ impl<'a> Lane<'a> {
     async fn turns(&mut self) -> Vec<Turn> {
         let mut turns: Vec<Turn> = Vec::new();
         let mut known = BTreeSet::new();
-        for story in [Story::Whole, Story::Unfinished, Story::Unstarted, Story::Anew, Story::Restored] {
+        for story in Story::FIRST {
             let list = self.there.path(&format!("{story:?}.list"));
             self.start(story, ("DROVER_FAILPOINT_LIST", list.to_str().unwrap()));
             self.live(story, None).await;
@@ -165,7 +173,7 @@ impl<'a> Lane<'a> {
         }
         let started = std::fs::read_to_string(&starts).unwrap_or_default().lines().count();
         match story {
-            Story::Whole | Story::Anew | Story::Restored => {
+            Story::Whole | Story::Anew | Story::Restored | Story::Aside => {
                 assert_eq!(started, 1, "its program was started once");
             }
             Story::Withdrawn => assert!(started <= 1, "its program was started {started} times"),
@@ -175,15 +183,21 @@ impl<'a> Lane<'a> {
     }
 
     fn asked(&self, story: Story, name: &str, starts: &Path) -> v1::CreateSessionRequest {
+        let commit = if story == Story::Aside { "git commit -q --allow-empty -m aside;" } else { "" };
         let work = format!(
-            "echo started >> '{}'; echo work > new.txt; while :; do sleep 60; done",
+            "echo started >> '{}'; {commit} echo work > new.txt; while :; do sleep 60; done",
             starts.display()
         );
         let mut asked = script(name, &self.repository.path, &work);
         let spec = asked.spec.as_mut().unwrap();
         spec.node = format!("node-{}", self.number);
         match story {
-            Story::Whole | Story::Anew | Story::Restored | Story::Withdrawn | Story::Unstarted => {}
+            Story::Whole
+            | Story::Anew
+            | Story::Restored
+            | Story::Aside
+            | Story::Withdrawn
+            | Story::Unstarted => {}
             Story::Unfinished => spec.base = LACKING.into(),
         }
         asked
@@ -226,9 +240,10 @@ impl<'a> Lane<'a> {
                 client.remove(name).await.unwrap();
             }
             Story::Withdrawn => {}
+            Story::Aside => return self.is_put_beside(name).await,
         }
         let saved = match story {
-            Story::Whole | Story::Anew | Story::Restored => 1..=1,
+            Story::Whole | Story::Anew | Story::Restored | Story::Aside => 1..=1,
             Story::Withdrawn => 0..=1,
             Story::Unfinished | Story::Unstarted => 0..=0,
         };
@@ -260,6 +275,54 @@ impl<'a> Lane<'a> {
         self.cleaned(&again, 1..=1, true).await;
     }
 
+    /// What was saved of a session becomes a directory and a branch, and then goes for good.
+    async fn is_put_beside(&self, name: &str) {
+        let client = self.there.client();
+        let workspace = client.until(name, State::Running).await.workspace.unwrap();
+        let work = Path::new(&workspace.path).join("new.txt");
+        eventually("it works", || async { std::fs::read(&work).ok().filter(|text| text == b"work\n") }).await;
+        let (request_id, session) = (format!("remove-{name}"), name.to_owned());
+        let remove = v1::DeleteSessionRequest { request_id, session, force: true, ..Default::default() };
+        client.sessions().delete_session(remove).await.unwrap();
+        let session = client.until(name, State::Cleaned).await.id;
+        let (directory, branch) = (self.there.path(&format!("{name}-beside")), format!("{name}-beside"));
+        let put = v1::RestoreTrashRequest {
+            request_id: format!("put-{name}"),
+            item: session.clone(),
+            directory: directory.display().to_string(),
+            branch: branch.clone(),
+            ..Default::default()
+        };
+        // Its node may be away just now, so that it is not even found.
+        eventually("it is put beside", || {
+            let (mut trash, put) = (client.maintenance(), put.clone());
+            async move { trash.restore_trash(put).await.ok() }
+        })
+        .await;
+        assert_eq!(std::fs::read(directory.join("new.txt")).unwrap(), b"work\n");
+        assert_eq!(self.repository.git(&["log", "-1", "--format=%s", &branch]), "aside\n");
+        std::fs::remove_dir_all(&directory).unwrap();
+        self.repository.git(&["branch", "-q", "-D", &branch]);
+        let purge = v1::PurgeTrashRequest {
+            request_id: format!("purge-{name}"),
+            items: vec![session],
+            expired: false,
+        };
+        eventually("it is purged", || {
+            let (mut trash, purge) = (client.maintenance(), purge.clone());
+            async move { trash.purge_trash(purge).await.ok() }
+        })
+        .await;
+        assert_eq!(self.repository.git(&["for-each-ref", "refs/drover/trash"]), "");
+        self.drop_empty_references();
+    }
+
+    fn drop_empty_references(&self) {
+        for empty in ["refs/drover/trash", "refs/drover/wip", "refs/drover"] {
+            let _ = std::fs::remove_dir(self.repository.path.join(".git").join(empty));
+        }
+    }
+
     /// The end of a session, of whose work so much is in the trash. It is taken out.
     async fn cleaned(&self, name: &str, saved: std::ops::RangeInclusive<usize>, is_whole: bool) {
         let kept = self.there.client().until(name, State::Cleaned).await.kept.unwrap_or_default();
@@ -270,9 +333,7 @@ impl<'a> Lane<'a> {
             assert!(work == "work\n" || (!is_whole && work.is_empty()), "{work}");
             self.repository.git(&["update-ref", "-d", trash]);
         }
-        for empty in ["refs/drover/trash", "refs/drover/wip", "refs/drover"] {
-            let _ = std::fs::remove_dir(self.repository.path.join(".git").join(empty));
-        }
+        self.drop_empty_references();
     }
 
     /// The agent's death at its place, and its return.
@@ -338,6 +399,8 @@ impl<'a> Lane<'a> {
         let groups = self.there.ground.control_groups();
         let groups = groups.iter().filter(|group| group.ends_with(&node)).flat_map(|group| within(group));
         left.extend(groups.filter(|path| Path::new(path).is_dir()));
+        let beside = within(self.there.ground.path()).into_iter();
+        left.extend(beside.filter(|path| path.contains("drover-restoring")));
         let processes = processes_naming(&state);
         if processes.len() != 1 {
             left.push(format!("processes {processes:?}"));

@@ -50,3 +50,19 @@ fn a_ledger_that_is_not_believed_starts_nothing_twice_and_removes_nothing() {
     assert_eq!(machine.runs.starts.load(Ordering::SeqCst), 1);
     assert_eq!(fs::read(machine.worktree(1).join("b.txt")).unwrap(), b"mine");
 }
+
+#[test]
+fn a_session_whose_repository_is_gone_can_be_removed_and_its_files_stay() {
+    let machine = Machine::new();
+    let agent = machine.start();
+    agent.assign(&machine.assignment(1, Target::Ready { stop: None }));
+    eventually("it is ready", || agent.local(1).site == Site::Made);
+    fs::write(machine.worktree(1).join("b.txt"), "mine").unwrap();
+    fs::remove_dir_all(machine.dir.path().join("repository")).unwrap();
+    agent.assign(&machine.assignment(1, cleaned()));
+    let is_told = |seen: &Observation| matches!(seen, Observation::Removed(kept) if kept.reasons.len() == 1);
+    agent.hears("it is removed", is_told);
+    let kept = SessionId::from_random([1; 10]);
+    let kept = machine.dir.path().join(format!("state/worktrees/.kept-{kept}/b.txt"));
+    assert_eq!(fs::read(kept).unwrap(), b"mine");
+}

@@ -10,10 +10,11 @@ use std::time::Duration;
 use drover_domain::session::Removal;
 use futures::FutureExt as _;
 
+use super::restoring::put_beside;
 use super::strangers::plant;
 use super::trash::items;
 use super::*;
-use crate::workspace::{Aside, Part, TrashItem};
+use crate::workspace::{Part, TrashItem};
 
 /// Small, and the same on every machine.
 struct Dice(u64);
@@ -406,8 +407,7 @@ async fn one_state(seed: u64) {
     let is_work = item.parts.iter().any(|saved| saved.part == Part::Work);
     if is_work {
         let directory = left.yard.dir.path().join("aside");
-        let aside = Aside { directory: &directory, branch: "aside", who: None };
-        left.yard.spaces.restore_to(item, &aside).await.unwrap();
+        put_beside(&left.yard, item, &directory, "aside").await.unwrap();
         differ("the directory", &left.files, &work_of(picture(&directory)));
     }
     let ran = fs::read_to_string(&left.log).unwrap();

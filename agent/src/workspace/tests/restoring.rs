@@ -8,6 +8,7 @@ use drover_domain::session::{FaultCode, Removal};
 
 use super::trash::items;
 use super::*;
+use crate::git::failure::Failure;
 use crate::git::runner::Account;
 use crate::workspace::{Aside, TrashItem};
 
@@ -36,24 +37,42 @@ async fn removed(yard: &Yard) -> (TrashItem, BTreeMap<PathBuf, (char, Vec<u8>)>)
     (item.clone(), files)
 }
 
+/// All pieces of it, one after the other.
+pub(super) async fn put_beside(
+    yard: &Yard,
+    item: &TrashItem,
+    directory: &Path,
+    branch: &str,
+) -> Result<(), Failure> {
+    let mut aside = yard.spaces.plan_aside(item, directory, branch, "tag").await?;
+    go_on(yard, item, &mut aside).await
+}
+
+async fn go_on(yard: &Yard, item: &TrashItem, aside: &mut Aside) -> Result<(), Failure> {
+    if !yard.spaces.is_placed(aside) {
+        yard.spaces.fill_aside(item, aside).await?;
+    }
+    yard.spaces.make_aside_branch(aside).await?;
+    yard.spaces.place_aside(aside).await
+}
+
 #[tokio::test]
 async fn a_directory_gets_the_files_and_a_branch_the_commits_and_nothing_is_overwritten() {
     let yard = Yard::new();
     let (item, files) = removed(&yard).await;
     let directory = yard.dir.path().join("back");
-    let aside = Aside { directory: &directory, branch: "back", who: None };
     git(&yard.repo, &["branch", "back", "main"]);
-    let failure = yard.spaces.restore_to(&item, &aside).await.unwrap_err();
+    let failure = put_beside(&yard, &item, &directory, "back").await.unwrap_err();
     assert_eq!(failure.code(), FaultCode::BranchTaken, "{failure}");
     git(&yard.repo, &["branch", "-D", "back"]);
     write(&directory.join("mine"), "x");
-    let failure = yard.spaces.restore_to(&item, &aside).await.unwrap_err();
+    let failure = put_beside(&yard, &item, &directory, "back").await.unwrap_err();
     assert_eq!(failure.code(), FaultCode::PathTaken, "{failure}");
     assert_eq!(git(&yard.repo, &["branch", "--list", "back"]), "", "nothing is made half");
     assert_eq!(contents(&directory).len(), 1);
     fs::remove_file(directory.join("mine")).unwrap();
     for _ in 0..2 {
-        yard.spaces.restore_to(&item, &aside).await.unwrap();
+        put_beside(&yard, &item, &directory, "back").await.unwrap();
         assert!(contents(&directory) == files);
         assert_eq!(git(&yard.repo, &["rev-parse", "back"]), *item.record.tip.as_ref().unwrap());
     }
@@ -67,13 +86,12 @@ async fn a_restore_killed_at_any_moment_goes_on() {
     yard.spaces.make_branch(&site, true).await.unwrap();
     yard.spaces.make_worktree(&site).await.unwrap();
     let directory = yard.dir.path().join("back");
+    let mut aside = yard.spaces.plan_aside(&item, &directory, "back", "tag").await.unwrap();
     for moment in (0..30_u64).map(|number| Duration::from_millis(number * number / 2)) {
-        let aside = Aside { directory: &directory, branch: "back", who: None };
         let _ = tokio::time::timeout(moment, yard.spaces.restore_into(&site, &item)).await;
-        let _ = tokio::time::timeout(moment, yard.spaces.restore_to(&item, &aside)).await;
+        let _ = tokio::time::timeout(moment, go_on(&yard, &item, &mut aside)).await;
     }
-    let aside = Aside { directory: &directory, branch: "back", who: None };
-    yard.spaces.restore_to(&item, &aside).await.unwrap();
+    go_on(&yard, &item, &mut aside).await.unwrap();
     assert!(contents(&directory) == files);
     for _ in 0..2 {
         yard.spaces.restore_into(&site, &item).await.unwrap();
@@ -127,8 +145,7 @@ async fn a_saved_tree_that_somebody_made_up_writes_nothing_outside() {
         item.parts.truncate(1);
         item.parts[0].commit = commit;
         let directory = yard.dir.path().join(format!("back{number}"));
-        let aside = Aside { directory: &directory, branch: "back", who: None };
-        let _ = yard.spaces.restore_to(&item, &aside).await;
+        let _ = put_beside(&yard, &item, &directory, "back").await;
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
         assert!(!yard.dir.path().join("file").exists());
     }
@@ -149,19 +166,66 @@ async fn with_a_user_the_files_are_his_and_go_only_where_he_may_write() {
         fs::create_dir(directory).unwrap();
     }
     super::strangers::give(&his, &nobody());
-    let nobody = nobody();
     let target = roots.join("back");
-    let aside = Aside { directory: &target, branch: "back", who: Some(&nobody) };
-    let failure = yard.spaces.restore_to(&item, &aside).await.unwrap_err();
+    let failure = put_beside(&yard, &item, &target, "back").await.unwrap_err();
     assert_eq!(failure.code(), FaultCode::PermissionDenied, "{failure}");
     assert_eq!(fs::read_dir(&roots).unwrap().count(), 0);
     let target = his.join("back");
-    let aside = Aside { directory: &target, branch: "back", who: Some(&nobody) };
-    yard.spaces.restore_to(&item, &aside).await.unwrap();
+    put_beside(&yard, &item, &target, "back").await.unwrap();
     assert!(contents(&target) == files);
     for path in files.keys().map(|path| target.join(path)).chain([target.join("many"), target.clone()]) {
         assert_eq!(path.symlink_metadata().unwrap().uid(), 65534, "{}", path.display());
     }
+}
+
+#[tokio::test]
+async fn what_is_taken_back_is_gone_and_what_is_anybodys_stays() {
+    let yard = Yard::new();
+    let (item, files) = removed(&yard).await;
+    let directory = yard.dir.path().join("back");
+    let before = names(&yard);
+    let branch = || git(&yard.repo, &["branch", "--list", "back"]);
+    for is_used in [false, true] {
+        let mut aside = yard.spaces.plan_aside(&item, &directory, "back", "tag").await.unwrap();
+        yard.spaces.plan_aside_branch(&mut aside).unwrap();
+        yard.spaces.fill_aside(&item, &mut aside).await.unwrap();
+        yard.spaces.make_aside_branch(&aside).await.unwrap();
+        // Somebody is quicker.
+        write(&directory.join("mine"), "x");
+        let failure = yard.spaces.place_aside(&aside).await.unwrap_err();
+        assert_eq!(failure.code(), FaultCode::PathTaken, "{failure}");
+        if is_used {
+            git(&yard.repo, &["symbolic-ref", "HEAD", "refs/heads/back"]);
+        }
+        for _ in 0..2 {
+            yard.spaces.unmake_aside_branch(&aside).await.unwrap();
+            yard.spaces.unfill_aside(&aside).await.unwrap();
+        }
+        assert_eq!(branch().is_empty(), !is_used);
+        assert_eq!(fs::read(directory.join("mine")).unwrap(), b"x");
+        fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(names(&yard), before);
+    }
+    // It was there before, so it is not taken back.
+    let mut aside = yard.spaces.plan_aside(&item, &directory, "back", "tag").await.unwrap();
+    go_on(&yard, &item, &mut aside).await.unwrap();
+    git(&yard.repo, &["symbolic-ref", "HEAD", "refs/heads/main"]);
+    assert!(!aside.is_branch_new);
+    yard.spaces.unmake_aside_branch(&aside).await.unwrap();
+    yard.spaces.unfill_aside(&aside).await.unwrap();
+    assert!(!branch().is_empty() && contents(&directory) == files);
+    // What has its name by now is somebody's.
+    write(&aside.beside.join("theirs"), "x");
+    yard.spaces.unfill_aside(&aside).await.unwrap_err();
+    assert!(aside.beside.join("theirs").exists());
+}
+
+/// What lies beside the repository.
+fn names(yard: &Yard) -> Vec<std::ffi::OsString> {
+    let mut names: Vec<_> =
+        fs::read_dir(yard.dir.path()).unwrap().map(|item| item.unwrap().file_name()).collect();
+    names.sort();
+    names
 }
 
 fn nobody() -> Account {

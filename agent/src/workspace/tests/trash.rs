@@ -83,27 +83,30 @@ async fn only_the_named_item_goes_and_only_as_it_was_seen() {
     leave(&yard, &yard.site(1), 1).await;
     leave(&yard, &yard.site(2), 1).await;
     let [one, two] = &items(&yard).await[..] else { panic!("two items") };
-    yard.spaces.purge(one).await.unwrap();
-    yard.spaces.purge(one).await.unwrap();
+    for _ in 0..2 {
+        yard.spaces.purge(&one.common, &one.parts).await.unwrap();
+        assert!(yard.spaces.is_purged(&one.common, &one.parts).unwrap());
+    }
+    assert!(!yard.spaces.is_purged(&two.common, &two.parts).unwrap());
     assert_eq!(items(&yard).await, std::slice::from_ref(two));
     git(&yard.repo, &["update-ref", &two.parts[0].reference, "HEAD"]);
-    yard.spaces.purge(two).await.unwrap_err();
+    yard.spaces.purge(&two.common, &two.parts).await.unwrap_err();
     assert_eq!(git(&yard.repo, &["rev-parse", &two.parts[0].reference]), yard.site(1).base);
 }
 
 #[tokio::test]
-async fn what_is_older_than_its_time_goes() {
-    let yard = Yard::new();
+async fn what_is_older_than_its_time_has_expired() {
+    let mut yard = Yard::new();
     leave(&yard, &yard.site(1), 1).await;
     let [item] = &items(&yard).await[..] else { panic!("one item") };
     let (owner, ttl) = (Owner::of(&yard.site(1).mark), Duration::from_secs(60));
+    yard.spaces = spaces().with_trash(TrashRules { budget: None, ttl });
     let at = |millis: i64| item.record.created_millis + millis;
     for early in [-100_000, 0, 59_999] {
-        assert_eq!(yard.spaces.purge_expired(&commons(&yard), &owner, at(early), ttl).await, []);
+        assert_eq!(yard.spaces.expired(&commons(&yard), &owner, at(early)).await, []);
     }
-    let purged = yard.spaces.purge_expired(&commons(&yard), &owner, at(60_000), ttl).await;
-    assert_eq!(purged, std::slice::from_ref(item));
-    assert_eq!(items(&yard).await, []);
+    let expired = yard.spaces.expired(&commons(&yard), &owner, at(60_000)).await;
+    assert_eq!(expired, std::slice::from_ref(item));
 }
 
 #[tokio::test]

@@ -2,9 +2,9 @@
 
 use drover_domain::session::Removal;
 
+use super::restoring::put_beside;
 use super::trash::items;
 use super::*;
-use crate::workspace::Aside;
 
 const PLAIN: Removal = Removal { keep_branch: false, force_branch: false };
 
@@ -53,8 +53,7 @@ async fn the_last_checkpoint_of_a_workspace_that_is_gone_comes_back_to_the_byte(
     let shown = yard.spaces.show(item, 99).await.unwrap();
     assert_eq!(shown.count, u64::try_from(files.len()).unwrap());
     let directory = yard.dir.path().join("back");
-    let aside = Aside { directory: &directory, branch: "back", who: None };
-    yard.spaces.restore_to(item, &aside).await.unwrap();
+    put_beside(&yard, item, &directory, "back").await.unwrap();
     assert!(contents(&directory) == files);
     let mode = fs::metadata(directory.join("run.sh")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o700);
