@@ -13,6 +13,7 @@ mod system {
     mod logs;
     mod mirrors;
     mod mistakes;
+    mod orphans;
     mod saved;
     mod storms;
     mod strangers;
