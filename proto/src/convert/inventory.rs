@@ -35,7 +35,7 @@ pub fn take(
         inventory.locks.push(lock_from(wire, now).map_err(|problems| problems.within("locks"))?);
     }
     for wire in &piece.strays {
-        let since = since(wire.age.as_ref(), now)?;
+        let since = since(wire.age.as_ref(), now).map_err(|problems| problems.within("strays"))?;
         let (path, what) = (wire.path.as_str().into(), wire.what.as_str().into());
         inventory.strays.push(Stray { path, what, since });
     }
@@ -47,13 +47,13 @@ pub fn take(
 
 fn session(wire: &node_v1::SessionTraces, now: Timestamp) -> Result<(SessionId, Traces), Invalid> {
     let traces = Traces {
-        ledger: wire.ledger.as_ref().map(ledger).transpose()?,
-        worktrees: all(&wire.worktrees, |wire| worktree(wire, now))?,
-        away: all(&wire.away, |wire| {
+        ledger: one("ledger", wire.ledger.as_ref(), ledger)?,
+        worktrees: all("worktrees", &wire.worktrees, |wire| worktree(wire, now))?,
+        away: all("away", &wire.away, |wire| {
             let since = since(wire.age.as_ref(), now)?;
             Ok(Away { path: wire.path.as_str().into(), is_saved: wire.is_saved, since })
         })?,
-        references: all(&wire.references, |wire| {
+        references: all("references", &wire.references, |wire| {
             Ok(References {
                 repository: wire.repository.as_str().into(),
                 base: optional(&wire.base),
@@ -61,8 +61,8 @@ fn session(wire: &node_v1::SessionTraces, now: Timestamp) -> Result<(SessionId, 
                 since: since(wire.age.as_ref(), now)?,
             })
         })?,
-        run: wire.run.as_ref().map(run).transpose()?,
-        processes: all(&wire.processes, |wire| process_from(wire, now))?,
+        run: one("run", wire.run.as_ref(), run)?,
+        processes: all("processes", &wire.processes, |wire| process_from(wire, now))?,
     };
     Ok((parsed("session_id", &wire.session_id)?, traces))
 }
@@ -161,7 +161,7 @@ pub fn site_word(site: Site) -> &'static str {
 fn site(word: &str) -> Result<Site, Invalid> {
     const ALL: [Site; 5] = [Site::Nothing, Site::Making, Site::Made, Site::Removing, Site::Removed];
     let site = ALL.into_iter().find(|site| site_word(*site) == word);
-    site.ok_or_else(|| Invalid::one("ledger.site", format!("'{word}' is nothing that this version knows")))
+    site.ok_or_else(|| Invalid::one("site", format!("'{word}' is nothing that this version knows")))
 }
 
 fn presence(field: &str, value: i32, why: &str) -> Result<Presence<()>, Invalid> {
@@ -185,6 +185,15 @@ where
     (!text.is_empty()).then(|| parsed(field, text)).transpose()
 }
 
-fn all<W, T>(wire: &[W], convert: impl Fn(&W) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
-    wire.iter().map(convert).collect()
+fn one<W, T>(
+    field: &str,
+    wire: Option<&W>,
+    convert: impl Fn(&W) -> Result<T, Invalid>,
+) -> Result<Option<T>, Invalid> {
+    wire.map(convert).transpose().map_err(|problems| problems.within(field))
+}
+
+fn all<W, T>(field: &str, wire: &[W], convert: impl Fn(&W) -> Result<T, Invalid>) -> Result<Vec<T>, Invalid> {
+    let all: Result<_, Invalid> = wire.iter().map(convert).collect();
+    all.map_err(|problems| problems.within(field))
 }

@@ -81,8 +81,10 @@ fn action_from(wire: &store::ActionRecord, made: Timestamp) -> Result<Action, In
         })
     });
     Ok(Action {
-        finding: finding_from(required("finding", wire.finding.as_ref())?)?,
-        cure: cure_from(required("cure", wire.cure.as_ref())?, made)?,
+        finding: finding_from(required("finding", wire.finding.as_ref())?)
+            .map_err(|problems| problems.within("finding"))?,
+        cure: cure_from(required("cure", wire.cure.as_ref())?, made)
+            .map_err(|problems| problems.within("cure"))?,
         what: wire.what.as_str().into(),
         reason: wire.reason.as_str().into(),
         preconditions: boxes(&wire.preconditions),
@@ -145,8 +147,8 @@ fn cure(cure: &Cure) -> store::CureRecord {
 }
 
 fn cure_from(wire: &store::CureRecord, made: Timestamp) -> Result<Cure, Invalid> {
-    let session = || parsed::<SessionId>("cure.session", &wire.session);
-    Ok(match required("cure.cure", wire.cure.as_ref())? {
+    let session = || parsed::<SessionId>("session", &wire.session);
+    Ok(match required("cure", wire.cure.as_ref())? {
         Row::Stop(_) => Cure::Stop(session()?),
         Row::Retry(_) => Cure::Retry(session()?),
         Row::Remove(_) => Cure::Remove(session()?),

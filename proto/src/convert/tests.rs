@@ -28,6 +28,8 @@ use prost::Message;
 use super::{assignment, record, report, spec};
 use crate::v1;
 
+mod upkeep;
+
 fn text() -> impl Strategy<Value = Box<str>> {
     "[a-z/ ]{1,12}".prop_map(Into::into)
 }
