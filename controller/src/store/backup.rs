@@ -12,7 +12,8 @@ use super::{Error, open};
 /// Where they go, below the data directory.
 pub const DIRECTORY: &str = "backups";
 
-/// Copies the registry at `source` to `<directory>/<name>.db`; one that is there already is the same copy, made before.
+/// Copies the registry at `source` to `<directory>/<name>.db`. One that is there already stays as it is: a name is for one
+/// moment of the registry, and who makes names sees to that.
 pub fn create(source: &Path, directory: &Path, name: &str) -> Result<PathBuf, Error> {
     let failed = |why: String| Error { what: "be backed up", why };
     let file = directory.join(format!("{name}.db"));
@@ -22,13 +23,22 @@ pub fn create(source: &Path, directory: &Path, name: &str) -> Result<PathBuf, Er
     drover_daemon::atomic::private_directory(directory).map_err(|error| failed(error.to_string()))?;
     let partial = directory.join(format!(".{name}.partial"));
     // What an earlier attempt left is not whole.
-    let _ = fs::remove_file(&partial);
+    discard(&partial);
     let copied = copy(source, &partial).and_then(|()| place(&partial, &file, directory));
     copied.map_err(|why| {
-        let _ = fs::remove_file(&partial);
+        discard(&partial);
         failed(why)
     })?;
     Ok(file)
+}
+
+/// With what SQLite keeps beside it, where secrets may be too.
+fn discard(partial: &Path) {
+    for beside in ["", "-journal", "-wal", "-shm"] {
+        let mut path = partial.as_os_str().to_owned();
+        path.push(beside);
+        let _ = fs::remove_file(path);
+    }
 }
 
 fn copy(source: &Path, partial: &Path) -> Result<(), String> {
@@ -60,10 +70,13 @@ fn place(partial: &Path, file: &Path, directory: &Path) -> Result<(), String> {
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(told)
 }
 
-/// Keeps the newest of those whose names begin so, and deletes the others.
+/// Keeps the newest of those whose names begin so, and deletes the others. Where nothing was ever backed up, that is all.
 pub fn prune(directory: &Path, prefix: &str, newest: usize) -> Result<(), Error> {
     let failed = |error: std::io::Error| Error { what: "prune its backups", why: error.to_string() };
     let mut found = Vec::new();
+    if !directory.exists() {
+        return Ok(());
+    }
     for item in fs::read_dir(directory).map_err(failed)? {
         let item = item.map_err(failed)?;
         let is_meant =

@@ -43,7 +43,8 @@ pub(super) fn open(
     settle(&connection).map_err(database)?;
     if let Some(found) = older_schema(&connection, &path)? {
         let backups = directory.join(backup::DIRECTORY);
-        backup::create(&path, &backups, &format!("schema-{found}")).map_err(|error| database(error.why))?;
+        let name = free_name(&connection, &backups, found).map_err(|why| database(why.to_string()))?;
+        backup::create(&path, &backups, &name).map_err(|error| database(error.to_string()))?;
     }
     let runner = migrations::migrations::runner().set_grouped(true);
     runner.run(&mut connection).map_err(|why| database(why.to_string()))?;
@@ -131,6 +132,18 @@ fn damaged(verdict: &str) -> String {
     format!("it is damaged ({verdict}); nothing was changed. Keep the file, and restore a backup")
 }
 
+/// What the copy before a migration is called. One may be there from an earlier one, if the older registry was put back
+/// and worked with since.
+fn free_name(connection: &Connection, backups: &Path, schema: i64) -> rusqlite::Result<String> {
+    let name = format!("schema-{schema}");
+    if !backups.join(format!("{name}.db")).exists() {
+        return Ok(name);
+    }
+    let revision: Option<i64> =
+        connection.query_row("SELECT max(revision) FROM meta", (), |row| row.get(0))?;
+    Ok(format!("{name}-{}", revision.unwrap_or(0)))
+}
+
 /// The schema of a registry that an older controller wrote. A newer one's is refused.
 fn older_schema(connection: &Connection, path: &Path) -> Result<Option<i64>, OpenError> {
     let database = |why: rusqlite::Error| OpenError::Database { path: path.to_owned(), why: why.to_string() };
@@ -148,4 +161,14 @@ fn older_schema(connection: &Connection, path: &Path) -> Result<Option<i64>, Ope
         (Some(found), Some(known)) if found < known => Ok(Some(found)),
         _ => Ok(None),
     }
+}
+
+/// A file as a controller left it that knew no later schema than this.
+#[cfg(test)]
+pub(super) fn make_schema(path: &Path, version: i32) -> Connection {
+    let mut connection = Connection::open(path).unwrap();
+    settle(&connection).unwrap();
+    let runner = migrations::migrations::runner().set_grouped(true);
+    runner.set_target(refinery::Target::Version(version)).run(&mut connection).unwrap();
+    connection
 }

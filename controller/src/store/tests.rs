@@ -16,6 +16,9 @@ use drover_domain::spec::{
 
 use super::*;
 
+mod backups;
+mod upkeep;
+
 fn installation() -> InstallationId {
     InstallationId::from_random([5; 10])
 }
