@@ -294,6 +294,8 @@ fn elsewhere_or_never() -> Vec<Row> {
     let away = Away { path: "/w/.leaving-x".into(), is_saved: true, since: OLD };
     let manual = |code, cure| (code, Severity::Manual, cure);
     let newer = Traces { ledger: Some(LedgerView { fence: fence(6), ..let_go(2) }), ..running(None) };
+    let same = Worktree { fence: at(elsewhere()).fence, ..worktree(2, present()) };
+    let same = Traces { worktrees: vec![same], ..Traces::default() };
     let known = Traces { ledger: Some(let_go(8)), ..tree(present()) };
     let loose = Traces { away: vec![away], ..Traces::default() };
     vec![
@@ -312,6 +314,9 @@ fn elsewhere_or_never() -> Vec<Row> {
         row("processes of some placement", left(), running(None), fenced(Severity::Manual, "none")).at_once(),
         row("older references", left(), refs(), fenced(Severity::Info, "none")).at_once(),
         row("a newer placement", left(), newer, manual(Code::LedgerRegistryMismatch, "none"))
+            .at_once()
+            .spared_by_its_node(),
+        row("a placement of the same epoch", left(), same, manual(Code::LedgerRegistryMismatch, "none"))
             .at_once()
             .spared_by_its_node(),
         row("in the ledger", [], known, manual(Code::LedgerRegistryMismatch, "none")).at_once(),
@@ -434,6 +439,22 @@ fn a_repository_that_cannot_be_seen_hides_nothing_of_another() {
     assert_eq!(registry.twice(&seen).len(), 1, "its references tell where it is");
     seen.sessions.get_mut(&id(1)).unwrap().references.clear();
     assert_eq!(registry.twice(&seen).len(), 0, "it may be there");
+}
+
+#[test]
+fn what_was_there_in_the_look_before_is_not_gone_yet() {
+    let of = |directory: &Presence<()>| {
+        let trees = |number, ledger| {
+            let worktrees = vec![worktree(number, directory.clone())];
+            (id(number), Traces { ledger, worktrees, ..Traces::default() })
+        };
+        [trees(1, Some(ledger(1))), trees(2, None), trees(4, None), trees(8, None)]
+    };
+    let owned = [session(1, ready(here())), session(2, cleaned()), session(4, ready(elsewhere()))];
+    let registry = Registry::of(owned);
+    let (there, gone) = (look(of(&present())), look(of(&Presence::Absent)));
+    assert_eq!(found(&registry.findings(Some(&there), &gone)), []);
+    assert_eq!(registry.twice(&gone).len(), 4);
 }
 
 #[test]
