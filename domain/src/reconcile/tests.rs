@@ -364,3 +364,17 @@ fn no_two_findings_share_a_key_when_names_and_paths_were_used_again() {
         "the first keeps its name"
     );
 }
+
+#[test]
+fn steps_that_were_at_work_a_look_ago_are_not_left_yet() {
+    let registry = Registry::of([session(2, cleaned())]);
+    let steps = LedgerView { sagas: vec!["removal".into()], ..let_go(2) };
+    let seen = |ledger| look([(id(2), Traces { ledger: Some(ledger), ..Traces::default() })]);
+    let current = seen(steps.clone());
+    let at_work =
+        [LedgerView { is_busy: true, ..steps.clone() }, LedgerView { is_assigned: true, ..steps.clone() }];
+    for before in at_work.map(seen) {
+        assert_eq!(registry.findings(Some(&before), &current), []);
+    }
+    assert_eq!(codes(&registry.twice(&current)), [(Code::HalfCleaned, Severity::Available, true)]);
+}
