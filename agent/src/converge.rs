@@ -6,11 +6,12 @@
 mod act;
 mod checkpoint;
 mod observe;
+pub mod remains;
 mod session;
 mod trash;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -65,7 +66,11 @@ struct Shared {
     seats: Mutex<HashMap<SessionId, Seat>>,
     /// Whose turn it is at the trash.
     trash: trash::Turn,
+    turns: Mutex<HashMap<SessionId, Weak<Turn>>>,
 }
+
+/// Who has it acts for the session, and nobody else does.
+pub(crate) type Turn = tokio::sync::Mutex<()>;
 
 /// How a session's task is reached.
 #[derive(Debug)]
@@ -113,7 +118,10 @@ impl Converge {
             checkpoint_every: limits.checkpoint_every,
             seats: Mutex::default(),
             trash: trash::Turn::default(),
+            turns: Mutex::default(),
         }));
+        // First, so that what was begun about a session's remains goes before whatever its own task wants.
+        converge.take_up_remains(book);
         for (session, entry) in &book.sessions {
             let told = entry.assignment.as_ref().map_or(Told::Nothing, |bytes| recalled(*session, bytes));
             converge.seat(*session, told, entry.clone());
@@ -211,6 +219,26 @@ impl Converge {
                 tracing::warn!(%session, "its supervisor was not told how long it may go on: {}", fault.text);
             }
         }
+    }
+
+    /// The session's turn: its own task takes it, and whoever else does something about it.
+    fn turn(&self, session: SessionId) -> Arc<Turn> {
+        let mut turns = self.0.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let known = turns.get(&session).and_then(Weak::upgrade);
+        let turn = known.unwrap_or_default();
+        turns.insert(session, Arc::downgrade(&turn));
+        turn
+    }
+
+    /// Says to whoever looks whether something is being done for the session.
+    fn is_busy(&self, session: SessionId, is_busy: bool) {
+        self.seats(|seats| seats.get_mut(&session).map(|seat| seat.is_busy = is_busy));
+    }
+
+    /// Has the session's task look again, if there is one.
+    fn wake(&self, session: SessionId) {
+        self.seats(|seats| seats.get(&session).map(|seat| seat.told.send_modify(|_| {})));
     }
 
     pub fn means(&self) -> &Means {

@@ -21,17 +21,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use drover_domain::inventory::Inventory;
+use drover_domain::id::SessionId;
+use drover_domain::inventory::{Blind, Inventory, Process};
 use drover_domain::time::Timestamp;
 use tokio::sync::Mutex;
 
-use crate::converge::Converge;
+use crate::converge::{Converge, Means};
 use crate::git::read::blocking;
 use crate::ledger;
 use assemble::assemble;
 use ledger_view::Known;
 use machine::{Grounds, Machine};
 pub use news::{News, Pieces};
+pub(crate) use processes::group;
 
 /// Looks at this machine; cheap to clone. One for a process, because it remembers what it told.
 #[derive(Clone, Debug)]
@@ -97,8 +99,21 @@ impl Probe {
     }
 }
 
+/// Living processes of the session that are this agent's; `path`: its workspace, if the ledger knows the session.
+pub(crate) fn marked(means: &Means, session: SessionId, path: Option<&Path>) -> Result<Vec<Process>, Blind> {
+    let known = Known::of_one(session, path);
+    let whose = processes::Whose { root: &means.home.worktrees, node: means.home.node, known: &known };
+    let census = processes::Census::take(whose, means.clock.wall_millis(), means.clock.boot());
+    match census.blind {
+        Some(blind) => Err(blind),
+        None => {
+            Ok(census.marked.into_iter().filter(|(of, _)| *of == session).map(|(_, found)| found).collect())
+        }
+    }
+}
+
 /// A person may name the repository by its work tree.
-fn common_of(path: &Path) -> PathBuf {
+pub(crate) fn common_of(path: &Path) -> PathBuf {
     let inner = path.join(".git");
     let common = if inner.is_dir() { inner } else { path.to_owned() };
     common.canonicalize().unwrap_or(common)

@@ -66,6 +66,10 @@ pub trait Runs: Debug + Send + Sync {
     /// Whether its supervisor or its command lives, as far as what is kept of the run and its control group tell.
     fn lives(&self, session: SessionId, order: Order) -> Presence<()>;
 
+    /// The end of a run that nobody saw end: what a dead supervisor left is ended first, and one of which nothing is
+    /// kept and nothing lives is lost. `None`: it goes on.
+    async fn settle(&self, session: SessionId, order: Order) -> Result<Option<Ended>, Fault>;
+
     /// Gives the run more time: everything that was ever granted for it, and in how many grants. Moves the deadline by
     /// what is new of it.
     async fn extend(

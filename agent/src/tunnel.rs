@@ -4,6 +4,8 @@
 mod answer;
 mod inventory;
 mod logs;
+mod preview;
+mod remains;
 mod saved;
 
 use std::sync::Arc;

@@ -40,7 +40,7 @@ pub use create::{Branch, Stage};
 pub use late::Look;
 pub use place::Away;
 pub use record::{Label, Part, Record};
-pub use trash::{Contents, Owner, Saved, TrashItem, TrashRules};
+pub use trash::{Contents, Owner, Saved, TrashItem, TrashRules, keeper};
 
 /// A session's workspace: where it is to be and whose it is. Everything that the steps need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]

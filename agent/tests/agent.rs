@@ -14,6 +14,8 @@ mod failing_git;
 mod killed_git;
 #[path = "agent/logs.rs"]
 mod logs;
+#[path = "agent/losing.rs"]
+mod losing;
 #[path = "agent/machine.rs"]
 mod machine;
 #[path = "agent/running.rs"]

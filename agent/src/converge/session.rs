@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::checkpoint::Schedule;
-use super::{Converge, Told};
+use super::{Converge, Told, Turn};
 use crate::chance;
 use crate::ledger::{self, Entry, Journal, Key, Record, Write};
 use crate::saga::{Ended, Extended};
@@ -32,6 +32,7 @@ pub(super) struct Tender {
     pub checkpoints: Schedule,
     /// How often the live run's deadline was moved, as far as that was told.
     pub extensions: u32,
+    turn: Arc<Turn>,
 }
 
 /// Why a task does not go on at once.
@@ -66,32 +67,23 @@ impl Tender {
         entry: Entry,
     ) -> Self {
         let (sagas, checkpoints) = (BTreeMap::new(), Schedule::default());
-        Self { converge, session, told, entry, sagas, checkpoints, extensions: 0 }
+        let turn = converge.turn(session);
+        Self { converge, session, told, entry, sagas, checkpoints, extensions: 0, turn }
     }
 
     pub(super) async fn tend(mut self) {
         let mut troubles = 0;
-        let mut known = self.reload().await;
         loop {
-            let result = match known {
-                Ok(()) => self.settle().await,
-                Err(error) => Err(error.into()),
-            };
-            match result {
+            match self.settle().await {
                 Ok(Woken::Leaving) | Err(Pause::Parked) => return,
-                Ok(Woken::Told) => troubles = 0,
-                Ok(Woken::RunEnded(order, ended)) => {
-                    troubles = 0;
-                    if let Err(error) = self.run_ended(order, ended).await {
+                Ok(woken) => {
+                    if !matches!(woken, Woken::Extended(..) | Woken::CheckpointDue) {
+                        troubles = 0;
+                    }
+                    if let Err(error) = self.hear(woken).await {
                         tracing::error!(session = %self.session, "{error}");
                     }
                 }
-                Ok(Woken::Extended(order, extended)) => {
-                    if let Err(error) = self.run_extended(order, extended).await {
-                        tracing::error!(session = %self.session, "{error}");
-                    }
-                }
-                Ok(Woken::CheckpointDue) => self.checkpoint().await,
                 Err(Pause::Again(why)) => {
                     tracing::error!(session = %self.session, "{why}; trying again");
                     self.is_busy(false);
@@ -102,12 +94,34 @@ impl Tender {
                     troubles = troubles.saturating_add(1);
                 }
             }
-            known = self.reload().await;
+        }
+    }
+
+    /// Does what it was woken for, as long as the ledger still speaks of it.
+    async fn hear(&mut self, woken: Woken) -> Result<(), ledger::Error> {
+        let _turn = self.turn.clone().lock_owned().await;
+        self.reload().await?;
+        let alive = match self.entry.local.run {
+            LocalRun::Starting(order) | LocalRun::Live(order) => Some(order),
+            LocalRun::None | LocalRun::Ended(_) => None,
+        };
+        match woken {
+            Woken::RunEnded(order, ended) if alive == Some(order) => self.run_ended(order, ended).await,
+            Woken::Extended(order, extended) if alive == Some(order) => {
+                self.run_extended(order, extended).await
+            }
+            Woken::CheckpointDue => {
+                self.checkpoint().await;
+                Ok(())
+            }
+            Woken::RunEnded(..) | Woken::Extended(..) | Woken::Told | Woken::Leaving => Ok(()),
         }
     }
 
     /// Does what there is to do, then waits for something to change.
     async fn settle(&mut self) -> Result<Woken, Pause> {
+        let turn = self.turn.clone().lock_owned().await;
+        self.reload().await?;
         loop {
             let told = self.told.borrow_and_update().clone();
             if matches!(told, Told::Retired) && self.is_forgettable() {
@@ -123,6 +137,7 @@ impl Tender {
             match (action, assignment) {
                 (Action::Rest | Action::IgnoreStale, _) | (_, None) => {
                     self.is_busy(false);
+                    drop(turn);
                     let woken = self.wait().await;
                     self.is_busy(true);
                     return Ok(woken);
@@ -163,9 +178,8 @@ impl Tender {
         tokio::select! { () = tokio::time::sleep(length) => true, () = tasks.cancelled() => false }
     }
 
-    /// Says to whoever looks whether something is being done for the session.
     fn is_busy(&self, is_busy: bool) {
-        self.converge.seats(|seats| seats.get_mut(&self.session).map(|seat| seat.is_busy = is_busy));
+        self.converge.is_busy(self.session, is_busy);
     }
 
     pub(super) fn key(&self, saga: impl Into<Box<str>>) -> Key {

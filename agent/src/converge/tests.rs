@@ -37,6 +37,7 @@ use crate::workspace::{REGENERABLE, Workspaces};
 mod anew;
 mod dying;
 mod lost;
+mod remains;
 mod trash;
 
 /// Runs that live as long as the test says, whatever becomes of the agent.
@@ -112,6 +113,18 @@ impl Runs for Remembered {
         match self.runs.lock().unwrap().get(&order.ordinal) {
             Some(None) => Presence::Present(()),
             Some(Some(_)) | None => Presence::Absent,
+        }
+    }
+
+    async fn settle(&self, session: SessionId, order: Order) -> Result<Option<Ended>, Fault> {
+        let known = self.runs.lock().unwrap().get(&order.ordinal).cloned();
+        match known {
+            Some(None) => Ok(None),
+            Some(Some(_)) => Ok(Some(self.ended(session, order).await)),
+            None => {
+                let ended = Timestamp::from_millis(5);
+                Ok(Some(Ended { started: None, ended, outcome: Outcome::Lost, usage: Usage::default() }))
+            }
         }
     }
 
@@ -314,6 +327,10 @@ impl Agent {
 
     pub(crate) fn local(&self, number: u8) -> Local {
         self.converge.entry(SessionId::from_random([number; 10])).unwrap_or_default().local
+    }
+
+    pub(crate) fn block<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().unwrap().block_on(work)
     }
 
     /// SIGKILL: every task is gone at its next await, nothing is put in order.

@@ -1,5 +1,5 @@
 //! Lock files of git's that somebody may have left: which there are, who may be holding them, and whether one of our own
-//! gits may have made them. Looks only.
+//! gits may have made them. One that is named is moved aside, if nobody holds it and it is the one that was seen.
 
 use std::collections::HashMap;
 use std::fs;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::holders;
 use super::lock;
+use super::stale;
 
 /// A lock file, and what was found out about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,4 +63,34 @@ pub fn seen(common: &Path, name: &str) -> Option<Left> {
         holder: None,
         is_announced: false,
     })
+}
+
+/// What became of a lock that was to be moved aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Moved {
+    Aside(PathBuf),
+    /// There is none any more.
+    Gone,
+    /// It is another file than the one that was seen.
+    Other,
+    Held(String),
+    Failed(String),
+}
+
+/// Moves a lock file aside, if it is the one with this stamp and nobody holds it. The repository's own lock must be held.
+pub fn move_aside(common: &Path, name: &str, stamp: &str, now_millis: i64) -> Moved {
+    if name == lock::FILE || !name.ends_with(".lock") || !stale::is_below(name) {
+        return Moved::Failed(format!("{name} is no lock file of git's"));
+    }
+    let Some(found) = seen(common, name) else { return Moved::Gone };
+    if found.stamp != stamp {
+        return Moved::Other;
+    }
+    if let Some(holder) = holders::of_git_lock(&common.join(name)) {
+        return Moved::Held(holder);
+    }
+    match stale::move_named(common, name, now_millis) {
+        Ok(to) => Moved::Aside(to),
+        Err(error) => Moved::Failed(error.to_string()),
+    }
 }

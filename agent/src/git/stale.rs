@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -111,7 +111,7 @@ fn remove_empty(common: &Path, path: &Path, kept: usize) {
     }
 }
 
-fn is_below(name: &str) -> bool {
+pub(super) fn is_below(name: &str) -> bool {
     let is_lock = name.ends_with(".lock") || name.ends_with('/');
     is_lock && !name.starts_with('/') && !name.split('/').any(|part| part == "..")
 }
@@ -134,13 +134,24 @@ fn locks(common: &Path, name: &str) -> Vec<String> {
     found
 }
 
-fn move_aside(common: &Path, name: &str, seen: Seen, now_millis: i64) -> bool {
+/// Moves a lock aside that somebody named, as it is now.
+pub(super) fn move_named(common: &Path, name: &str, now_millis: i64) -> io::Result<PathBuf> {
+    let seen = Seen::of(&common.join(name)).ok_or(ErrorKind::NotFound)?;
+    put_aside(common, name, seen, now_millis)
+}
+
+fn put_aside(common: &Path, name: &str, seen: Seen, now_millis: i64) -> io::Result<PathBuf> {
     let aside = common.join(ASIDE);
     let to = aside.join(format!("{now_millis}-{}", name.replace('/', "%")));
-    let moved = fs::create_dir_all(&aside).and_then(|()| take(&common.join(name), &to, seen));
+    fs::create_dir_all(&aside).and_then(|()| take(&common.join(name), &to, seen))?;
+    Ok(to)
+}
+
+fn move_aside(common: &Path, name: &str, seen: Seen, now_millis: i64) -> bool {
+    let moved = put_aside(common, name, seen, now_millis);
     let repository = common.display();
     match moved {
-        Ok(()) => {
+        Ok(_) => {
             tracing::warn!(%repository, lock = name, "moved a lock aside that a killed git of ours left");
             true
         }

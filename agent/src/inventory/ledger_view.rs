@@ -40,6 +40,18 @@ impl Known {
         known
     }
 
+    /// Of one session only where its workspace is, if it is known at all.
+    pub(super) fn of_one(session: SessionId, path: Option<&Path>) -> Self {
+        let mut known = Self::default();
+        if let Some(path) = path {
+            let (path, branch) = (path.to_owned(), String::new());
+            let layout = Layout { common: None, base: None, branch, path, run_as: None };
+            known.layouts.insert(session, layout);
+            known.sagas.insert(session, BTreeSet::new());
+        }
+        known
+    }
+
     /// Everything that was known at the beginning or at the end of a look. What differs was being worked on.
     pub(super) fn until(mut self, after: Self) -> Self {
         for (session, held) in &mut self.held {

@@ -83,7 +83,7 @@ impl Whose<'_> {
 }
 
 /// The session and the run of the control group of this node's agent that the process is in.
-fn group(pid: u32, node: NodeId) -> Option<(SessionId, Option<RunId>)> {
+pub(crate) fn group(pid: u32, node: NodeId) -> Option<(SessionId, Option<RunId>)> {
     let groups = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     group_of(&groups, &node.short())
 }

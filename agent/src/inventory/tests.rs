@@ -24,10 +24,6 @@ pub(super) fn session(number: u8) -> SessionId {
 }
 
 impl Agent {
-    pub(super) fn block<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.as_ref().unwrap().block_on(work)
-    }
-
     pub(super) fn look(&self) -> Inventory {
         self.block(Probe::new(self.converge.clone()).look(None)).unwrap()
     }

@@ -72,6 +72,11 @@ impl Runs for Processes {
         self.alive(Key { session, order })
     }
 
+    async fn settle(&self, session: SessionId, order: Order) -> Result<Option<Ended>, Fault> {
+        let settled = self.settle_unseen(Key { session, order }).await;
+        settled.map(|exit| exit.as_ref().map(end)).map_err(|error| stop_fault(&error))
+    }
+
     async fn extend(
         &self,
         session: SessionId,

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use drover_domain::outcome::Outcome;
+use drover_domain::presence::Presence;
 use rustix::process::Signal;
 
-use super::{Key, Processes, StopError, told};
+use super::{Key, Processes, Seen, StopError, told};
 use crate::cgroup::Cgroup;
 use crate::process::{self, Boot, ProcessId};
-use crate::shim::record::{Exit, RunDirectory, VERSION, Verdict};
+use crate::shim::record::{Exit, RunDirectory, Used, VERSION, Verdict};
 
 const TOLD: Duration = Duration::from_secs(5);
 const KILLED: Duration = Duration::from_secs(5);
@@ -56,6 +57,42 @@ impl Processes {
         };
         directory.write_exit(&exit).map_err(unseen)?;
         Ok(Some(exit))
+    }
+
+    /// The end of a run that nobody saw end. `None`: something of it lives, or somebody else is at it.
+    pub(super) async fn settle_unseen(&self, key: Key) -> Result<Option<Exit>, StopError> {
+        match self.look(key) {
+            Presence::Present(Seen::Ended(exit)) => Ok(Some(exit)),
+            Presence::Present(Seen::Starting | Seen::Running(_)) => Ok(None),
+            Presence::Present(Seen::Orphaned) => self.settle(key, self.interruption(key)).await,
+            Presence::Absent => self.lost(key).await,
+            Presence::Unknown(why) => Err(StopError::Unseen(why)),
+        }
+    }
+
+    /// Nothing is kept of the run. As long as something with its mark lives it has not ended.
+    async fn lost(&self, key: Key) -> Result<Option<Exit>, StopError> {
+        let traces = self.traces(key, &self.directory(key));
+        let made = self.0.cgroup.as_ref().map(|home| home.join(format!("{}.{}", key.session, key.order.run)));
+        let traces = Traces { cgroup: traces.cgroup.or_else(|| made.map(Cgroup::at)), ..traces };
+        if !traces.look().await?.is_empty() {
+            return Ok(None);
+        }
+        if !matches!(self.0.runs.try_exists(), Ok(true)) {
+            return Err(StopError::Unseen(format!("{} is not there", self.0.runs.display())));
+        }
+        Ok(Some(Exit {
+            version: VERSION,
+            verdict: Verdict::from(&Outcome::Lost),
+            code: None,
+            signal: None,
+            text: Some("nothing is left of it, nor of what was kept of it".to_owned()),
+            started: None,
+            ended: self.0.clock.wall_millis(),
+            used: Used::default(),
+            log_bytes: None,
+            log_dropped: None,
+        }))
     }
 
     /// Ends whatever bears the mark of a run that is recorded nowhere.

@@ -28,6 +28,24 @@ pub struct Leaving {
     /// The branch that stays only for now.
     #[serde(default)]
     claim: Option<Claim>,
+    /// What is removed, if the ledger does not know it by the session's workspace.
+    #[serde(default)]
+    of: Option<Remaining>,
+}
+
+/// What is left of a session that nothing is wanted of any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remaining {
+    pub common: PathBuf,
+    pub path: PathBuf,
+    pub branch: String,
+    /// Ledger or registry recorded that the branch is the session's: else it is a person's.
+    pub is_recorded: bool,
+    pub base: String,
+    pub generation: u64,
+    pub epoch: u64,
+    pub run_as: Option<String>,
+    pub label: Label,
 }
 
 /// What says later whose a branch is that was left.
@@ -41,6 +59,16 @@ struct Claim {
 }
 
 impl Leaving {
+    /// Nothing is done yet about these remains.
+    pub fn of(remaining: Remaining) -> Self {
+        Self { of: Some(remaining), ..Self::default() }
+    }
+
+    /// The remains that it is about, if it is not about a session's own workspace.
+    pub fn remaining(self) -> Option<Remaining> {
+        self.of
+    }
+
     /// As it is reported.
     pub fn kept(&self) -> Kept {
         let words = |all: &[String]| all.iter().map(|text| text.as_str().into()).collect::<Vec<_>>();
@@ -70,6 +98,14 @@ pub fn steps(home: &Home, site: &Site, removal: Removal, label: &Label) -> Vec<B
         Box::new(LetGo(with())),
         Box::new(DropBranch(with())),
     ]
+}
+
+/// The same of a session's remains, among which may be what an earlier removal left half-way.
+pub fn clearing(home: &Home, site: &Site, removal: Removal, label: &Label) -> Vec<Box<dyn Step<Leaving>>> {
+    let with = Removing { home: home.clone(), site: site.clone(), removal, label: label.clone() };
+    let mut all: Vec<Box<dyn Step<Leaving>>> = vec![Box::new(LetLeftGo(with))];
+    all.extend(steps(home, site, removal, label));
+    all
 }
 
 /// What is done with a workspace whose repository is gone: there is nowhere to save its work, so that it stays.
@@ -124,6 +160,31 @@ struct Removing {
     site: Site,
     removal: Removal,
     label: Label,
+}
+
+/// Saves whatever is in directories that were renamed away by a removal nobody knows of, and gives them up.
+struct LetLeftGo(Removing);
+
+#[async_trait]
+impl Step<Leaving> for LetLeftGo {
+    fn name(&self) -> &'static str {
+        "let what was left go"
+    }
+
+    /// Once the workspace was saved what is on its way out is the workspace, of which more is known.
+    async fn probe(&self, leaving: &mut Leaving) -> Presence<()> {
+        if leaving.saved.is_some() {
+            return Presence::Present(());
+        }
+        self.0.home.workspaces.probe_leaving(&self.0.site).await.into_gone()
+    }
+
+    async fn make(&self, _: &mut Leaving) -> Result<(), Fault> {
+        let Removing { home, site, label, .. } = &self.0;
+        let failed = |failure: Failure| failure.fault(self.name());
+        let look = home.workspaces.look_at_left(site, label).map_err(failed)?;
+        home.workspaces.let_go(site, Some(&look)).await.map(drop).map_err(failed)
+    }
 }
 
 /// Looks for work and saves it; done again, it finds what it saved before.

@@ -6,11 +6,11 @@ use drover_domain::session::{Fault, Removal};
 use drover_proto::node_v1::open_tunnel::Ask;
 use drover_proto::node_v1::tunnel_request::Message as Up;
 use drover_proto::node_v1::{OpenTunnel, TunnelError, TunnelRequest};
-use drover_proto::v1;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tonic::Code;
 
+use super::preview::preview;
 use super::{Tunnels, logs, message};
 use crate::git::failure::Failure;
 use crate::ledger;
@@ -18,7 +18,6 @@ use crate::saga::workspace::Layout;
 use crate::step::Stopped;
 use crate::workspace::Site;
 use crate::workspace::diff::Detail;
-use crate::workspace::work::{BranchFate, Listing, Work};
 
 /// Why what was asked for cannot be had.
 #[derive(Debug, Error)]
@@ -114,7 +113,9 @@ impl Tunnels {
             Some(Ask::RestoreTrash(ask)) => self.restore_trash(ask, out).await,
             Some(Ask::PurgeTrash(ask)) => self.purge_trash(ask).await,
             Some(Ask::ReadInventory(ask)) => self.read_inventory(ask, out).await,
-            Some(Ask::Assess(_) | Ask::Act(_)) | None => Err(Trouble::NotUnderstood),
+            Some(Ask::Assess(ask)) => self.assess(ask, out).await,
+            Some(Ask::Act(ask)) => self.act(ask, out).await,
+            None => Err(Trouble::NotUnderstood),
         }
     }
 
@@ -149,48 +150,4 @@ impl Tunnels {
 
 pub(super) fn fault(failure: &Failure) -> Trouble {
     failure.fault("look").into()
-}
-
-fn preview(site: &Site, work: &Work) -> v1::RemovalPreview {
-    let sample = |listing: &Listing| {
-        Some(v1::PathSample {
-            paths: listing.items.iter().map(|item| item.path.clone()).collect(),
-            count: listing.count,
-            bytes: listing.bytes,
-        })
-    };
-    let commits = match &work.branch {
-        BranchFate::KeptUnmerged { commits } | BranchFate::DeletedSaved { commits } => *commits,
-        BranchFate::Absent
-        | BranchFate::DeletedAtBase
-        | BranchFate::DeletedMerged
-        | BranchFate::KeptAsAsked
-        | BranchFate::KeptCheckedOut { .. }
-        | BranchFate::KeptNotOurs => 0,
-    };
-    v1::RemovalPreview {
-        has_workspace: work.is_present,
-        changed: sample(&work.changed),
-        untracked: sample(&work.untracked),
-        ignored: sample(&work.ignored),
-        regenerable: sample(&work.regenerable),
-        unmerged_commits: u32::try_from(commits).unwrap_or(u32::MAX),
-        branch_fate: fate(&work.branch).into(),
-        branch: site.branch.clone(),
-        saves_work: work.is_unsaved(),
-        // The registry knows of runs.
-        stops_run: false,
-    }
-}
-
-fn fate(fate: &BranchFate) -> v1::BranchFate {
-    match fate {
-        BranchFate::Absent => v1::BranchFate::Absent,
-        BranchFate::DeletedAtBase | BranchFate::DeletedMerged => v1::BranchFate::Deleted,
-        BranchFate::DeletedSaved { .. } => v1::BranchFate::SavedAndDeleted,
-        BranchFate::KeptAsAsked => v1::BranchFate::KeptAsked,
-        BranchFate::KeptUnmerged { .. } => v1::BranchFate::KeptUnmerged,
-        // The wire has no word for these yet.
-        BranchFate::KeptCheckedOut { .. } | BranchFate::KeptNotOurs => v1::BranchFate::Unspecified,
-    }
 }

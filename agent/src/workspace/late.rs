@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use drover_domain::presence::Presence;
 use drover_domain::session::Removal;
@@ -70,6 +70,20 @@ impl Workspaces {
     pub(super) fn nothing_looked_at(&self, site: &Site) -> Result<Look, Failure> {
         let removal = next_number(&read::references(&site.common, &site.trash_prefix())?);
         Ok(Look { since: self.git.clock().wall_millis(), removal, ..Look::default() })
+    }
+
+    /// For a directory that an earlier removal renamed away, and of whose look nothing is known: everything in it may have
+    /// come late.
+    pub fn look_at_left(&self, site: &Site, label: &Label) -> Result<Look, Failure> {
+        let head = read::tip(&site.common, &site.branch_reference())?;
+        let look = self.nothing_looked_at(site)?;
+        let head = head.or_else(|| Some(site.base.clone()));
+        Ok(Look { since: 0, head, label: label.clone(), ..look })
+    }
+
+    /// Directories of the session that were renamed away and not given up yet.
+    pub fn leaving(&self, site: &Site) -> Result<Vec<PathBuf>, Failure> {
+        Away::Leaving.of(site).map_err(|error| Failure::io(LET_GO, &site.root, &error))
     }
 
     /// Whether something of the session was renamed away and not given up yet.

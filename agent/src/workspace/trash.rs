@@ -251,9 +251,9 @@ fn item(common: &Path, session: String, removal: u64, mut parts: Vec<(Saved, Rec
     Some(TrashItem { id, common: common.to_owned(), record, parts })
 }
 
-/// As whom a repository's references are changed when no session asks for it: its owner. What a saved commit says of
-/// that does not count, as whoever may write to the repository wrote it.
-pub(super) fn keeper(common: &Path) -> Result<Option<Account>, Failure> {
+/// As whom a repository's references are changed, or a directory removed, when no session asks for it: its owner. What
+/// a saved commit says of that does not count, as whoever may write to the repository wrote it.
+pub fn keeper(common: &Path) -> Result<Option<Account>, Failure> {
     let found = common.metadata().map_err(|error| Failure::io(LIST, common, &error))?;
     let own = rustix::process::geteuid();
     let is_other = own.is_root() && found.uid() != own.as_raw();

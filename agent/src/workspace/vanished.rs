@@ -32,8 +32,8 @@ struct Last {
 impl Workspaces {
     /// Moves what the session's newest checkpoint has, and nothing else leads to, to the trash; returns its reference.
     pub async fn save_vanished(&self, site: &Site, look: &Look) -> Result<Option<String>, Failure> {
-        if is_away(site)? {
-            // It was the removal itself that took the directory away.
+        // It was the removal itself that took the directory away; or the checkpoints are another agent's too, and stay.
+        if is_away(site)? || site.elsewhere(SAVE)?.is_some() {
             return Ok(None);
         }
         let (looked, label, now) = (site.clone(), look.label.clone(), self.git.clock().wall_millis());
