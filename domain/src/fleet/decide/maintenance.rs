@@ -51,7 +51,7 @@ impl Draft<'_> {
         Ok(self.save_plan(Kind::PlanApplied, plan, Note { text: text.into(), ..Note::default() }))
     }
 
-    /// The first word on an action counts.
+    /// The first word on an action counts, if it was said yes to.
     pub(super) fn finish_action(
         &mut self,
         id: PlanId,
@@ -60,14 +60,11 @@ impl Draft<'_> {
         text: &str,
     ) -> Result<Answer, Refused> {
         let before = self.plan(id)?;
+        let is_open = before.open().any(|(open, _)| open == number);
         let mut plan = Plan::clone(&before);
         let place = usize::try_from(number).ok().and_then(|number| number.checked_sub(1));
-        let Some(action) = place.and_then(|place| plan.actions.get_mut(place)) else {
-            return Ok(Answer::Plan(before));
-        };
-        if action.result.is_some() {
-            return Ok(Answer::Plan(before));
-        }
+        let action = place.and_then(|place| plan.actions.get_mut(place));
+        let Some(action) = action.filter(|_| is_open) else { return Ok(Answer::Plan(before)) };
         action.result = Some(Done { result, text: text.into(), at: self.now });
         let note = format!("{id} action {number} {}: {}; {text}", result.word(), action.what);
         let note = self.noted(note, action.finding.node, action.finding.session);

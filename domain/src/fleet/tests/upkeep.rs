@@ -62,15 +62,17 @@ fn a_plan_is_applied_as_it_was_shown_and_while_it_is_good() {
 
 #[test]
 fn the_first_word_on_an_action_counts() {
-    let (mut world, plan) = world(&[Risk::Safe, Risk::Safe]);
+    let (mut world, plan) = world(&[Risk::Safe, Risk::Safe, Risk::Force]);
+    assert!(!told(&mut world, finish(&plan, 1, plan::Outcome::Done)).1, "nobody said yes to any");
     world.user(apply(&plan, true)).unwrap();
+    assert!(!told(&mut world, finish(&plan, 3, plan::Outcome::Done)).1, "nobody said yes to this one");
     let (after, is_news) = told(&mut world, finish(&plan, 1, plan::Outcome::Skipped));
     assert!(is_news && !after.is_over());
     let note = world.changes.last().and_then(|change| change.note.clone()).unwrap();
     assert!(note.text.contains("action 1 skipped: stop it; so"), "{}", note.text);
     let (again, is_news) = told(&mut world, finish(&plan, 1, plan::Outcome::Done));
     assert_eq!((again.actions[0].result.as_ref().unwrap().result, is_news), (plan::Outcome::Skipped, false));
-    for odd in [0, 3, u32::MAX] {
+    for odd in [0, 4, u32::MAX] {
         assert!(!told(&mut world, finish(&plan, odd, plan::Outcome::Done)).1, "there is no action {odd}");
     }
     let (last, _) = told(&mut world, finish(&plan, 2, plan::Outcome::Failed));
