@@ -18,7 +18,7 @@ const CRATES: [(&str, &[&str]); 7] = [
 ];
 
 /// Foreign libraries that are a world of their own, with the modules that may speak of them.
-const LIBRARIES: [(&str, &[&str]); 19] = [
+const LIBRARIES: [(&str, &[&str]); 20] = [
     ("git2", &["agent/src/git/read.rs"]),
     ("rusqlite", &["controller/src/store", "agent/src/ledger"]),
     ("refinery", &["controller/src/store/open.rs", "agent/src/ledger/open.rs"]),
@@ -35,6 +35,7 @@ const LIBRARIES: [(&str, &[&str]); 19] = [
     ("serde_saphyr", &["ctl/src/output/message.rs"]),
     ("toml", &["daemon/src/config.rs", "ctl/src/context/file.rs"]),
     ("imbl", &["domain/src/fleet", "domain/src/inventory.rs", "controller/src/registry/published.rs"]),
+    ("rustls_native_certs", &["controller/src/notify/send.rs"]),
     ("hyper", &["controller/src/listen.rs"]),
     ("hyper_util", &["controller/src/listen.rs"]),
     ("arc_swap", &["controller/src/registry", "controller/src/tls.rs"]),

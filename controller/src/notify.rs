@@ -118,7 +118,7 @@ async fn tell(plane: &Plane, sink: &Sink, news: &[Change]) -> bool {
     let body = message(plane, news);
     for attempt in 0.. {
         let sent = tokio::select! {
-            sent = sink.send(&plane.tasks, &body) => sent,
+            sent = sink.send(&body) => sent,
             () = plane.tasks.cancelled() => return false,
         };
         plane.metrics.notified(sent.is_ok());

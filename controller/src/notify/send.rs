@@ -6,16 +6,12 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use drover_daemon::tasks::Tasks;
-use http::{Method, Request, Uri, header};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::Uri;
 use ring::hmac;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use rustls_pki_types::pem::PemObject;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_rustls::TlsConnector;
@@ -24,6 +20,7 @@ use crate::random::hex;
 
 /// How long one delivery may take.
 const DEADLINE: Duration = Duration::from_secs(30);
+const LONGEST_LINE: usize = 4096;
 
 /// Whom to tell.
 #[derive(Clone, Debug)]
@@ -57,11 +54,11 @@ impl Sink {
         }
     }
 
-    pub(super) async fn send(&self, tasks: &Tasks, body: &[u8]) -> Result<(), String> {
+    pub(super) async fn send(&self, body: &[u8]) -> Result<(), String> {
         let sent = async {
             match self {
                 Self::Command(words) => run(words, body).await,
-                Self::Webhook(webhook) => post(webhook, tasks, body).await,
+                Self::Webhook(webhook) => post(webhook, body).await,
             }
         };
         let late = || Err(format!("it took longer than {} s", DEADLINE.as_secs()));
@@ -86,19 +83,19 @@ async fn run(words: &[String], body: &[u8]) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("it ended with {status}")) }
 }
 
-async fn post(webhook: &Webhook, tasks: &Tasks, body: &[u8]) -> Result<(), String> {
+async fn post(webhook: &Webhook, body: &[u8]) -> Result<(), String> {
     let host = webhook.url.host().ok_or("its URL has no host")?;
     let is_secure = webhook.url.scheme_str() == Some("https");
     let port = webhook.url.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
     let stream =
         TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(|error| error.to_string())?;
     if !is_secure {
-        return exchange(webhook, tasks, body, stream).await;
+        return exchange(webhook, body, stream).await;
     }
     let name =
         ServerName::try_from(host.trim_matches(['[', ']']).to_owned()).map_err(|error| error.to_string())?;
     let secure = TlsConnector::from(trust(webhook)?).connect(name, stream).await;
-    exchange(webhook, tasks, body, secure.map_err(|error| error.to_string())?).await
+    exchange(webhook, body, secure.map_err(|error| error.to_string())?).await
 }
 
 /// The system's authorities, and the one that was named.
@@ -119,27 +116,42 @@ fn trust(webhook: &Webhook) -> Result<Arc<ClientConfig>, String> {
     Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
-async fn exchange<S>(webhook: &Webhook, tasks: &Tasks, body: &[u8], stream: S) -> Result<(), String>
-where
-    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-{
-    let told = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(told)?;
-    // It ends with the exchange.
-    tasks.spawn(async move { drop(connection.await) });
+/// One request and the first line of its answer, which says it all.
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    webhook: &Webhook,
+    body: &[u8],
+    mut stream: S,
+) -> Result<(), String> {
+    let told = |error: std::io::Error| error.to_string();
     let path = webhook.url.path_and_query().map_or("/", |path| path.as_str());
     let authority = webhook.url.authority().map(|authority| authority.as_str()).unwrap_or_default();
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header(header::HOST, authority)
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::USER_AGENT, concat!("drover-controller/", env!("CARGO_PKG_VERSION")))
-        .header("x-drover-signature-256", signature(&webhook.secret, body))
-        .body(http_body_util::Full::new(Bytes::copy_from_slice(body)))
-        .map_err(|error| error.to_string())?;
-    let answer = sender.send_request(request).await.map_err(told)?;
-    if answer.status().is_success() { Ok(()) } else { Err(format!("it answered {}", answer.status())) }
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: {authority}\r\nuser-agent: drover-controller/{}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\
+         x-drover-signature-256: {}\r\n\r\n",
+        env!("CARGO_PKG_VERSION"),
+        body.len(),
+        signature(&webhook.secret, body)
+    );
+    stream.write_all(head.as_bytes()).await.map_err(told)?;
+    stream.write_all(body).await.map_err(told)?;
+    stream.flush().await.map_err(told)?;
+    let mut answer = Vec::new();
+    while !answer.contains(&b'\n') && answer.len() < LONGEST_LINE {
+        let mut piece = [0; 256];
+        match stream.read(&mut piece).await.map_err(told)? {
+            0 => break,
+            length => answer.extend(piece.iter().take(length)),
+        }
+    }
+    let line = String::from_utf8_lossy(&answer);
+    let line = line.lines().next().unwrap_or_default();
+    let code = line.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1)?.parse::<u16>().ok());
+    match code {
+        Some(200..=299) => Ok(()),
+        Some(code) => Err(format!("it answered {code}")),
+        None => Err(format!("it answered {line:?}, which is not HTTP")),
+    }
 }
 
 /// `sha256=` and the HMAC of the body, in hex.
@@ -164,21 +176,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("got");
         let sink = |script: String| Sink::Command(vec!["sh".into(), "-c".into(), script]);
-        let tasks = Tasks::new();
         let keep =
             sink(format!("cat > {}; env | grep -c SECRET_OF_CONTROLLER && exit 9; exit 0", file.display()));
-        keep.send(&tasks, b"hello").await.unwrap();
+        keep.send(b"hello").await.unwrap();
         assert_eq!(std::fs::read(&file).unwrap(), b"hello");
-        assert!(sink("exit 3".into()).send(&tasks, b"x").await.unwrap_err().contains('3'));
-        assert!(Sink::Command(vec!["/nonexistent/x".into()]).send(&tasks, b"x").await.is_err());
+        assert!(sink("exit 3".into()).send(b"x").await.unwrap_err().contains('3'));
+        assert!(Sink::Command(vec!["/nonexistent/x".into()]).send(b"x").await.is_err());
     }
 
     #[tokio::test]
     async fn a_webhook_gets_a_signed_post_and_only_success_is_success() {
-        use tokio::io::AsyncReadExt;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = tokio::spawn(async move {
+        let server = drover_daemon::tasks::Tasks::new().spawn(async move {
             let mut seen = Vec::new();
             for answer in ["HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n", "HTTP/1.1 204 Yes\r\n\r\n"] {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -195,9 +205,8 @@ mod tests {
         });
         let url = format!("http://{address}/hook?x=1").parse().unwrap();
         let sink = Sink::Webhook(Webhook { url, secret: "s".into(), ca: None });
-        let tasks = Tasks::new();
-        assert!(sink.send(&tasks, b"{}").await.unwrap_err().contains("500"));
-        sink.send(&tasks, b"{}").await.unwrap();
+        assert!(sink.send(b"{}").await.unwrap_err().contains("500"));
+        sink.send(b"{}").await.unwrap();
         for request in server.await.unwrap() {
             assert!(request.starts_with("POST /hook?x=1 HTTP/1.1\r\n"), "{request}");
             assert!(request.contains(&signature("s", b"{}")), "{request}");
