@@ -31,8 +31,11 @@ pub(crate) async fn run(plane: Plane) {
         let sessions = sessions.map(|session| Wish::Forget { session: session.id });
         let tokens = published.fleet.tokens().filter(|token| now.since(token.expires) > TOKENS);
         let tokens = tokens.map(|token| Wish::ForgetToken { id: token.id });
-        let is_done_with =
-            |plan: &Plan| now.since(plan.expires) > PLANS && (plan.applied.is_none() || plan.is_over());
+        let is_done_with = |plan: &Plan| {
+            // What the controller planned by itself nobody asks for later: the log tells what became of it.
+            let kept = if &*plan.by == "controller" { Duration::ZERO } else { PLANS };
+            now.since(plan.expires) > kept && (plan.applied.is_none() || plan.is_over())
+        };
         let plans = published.fleet.plans().filter(|plan| is_done_with(plan));
         let plans = plans.map(|plan| Wish::ForgetPlan { plan: plan.id });
         for wish in sessions.chain(tokens).chain(plans).take(AT_ONCE) {

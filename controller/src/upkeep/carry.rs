@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use drover_domain::command::Wish;
-use drover_domain::finding::Cure;
+use drover_domain::finding::{Cure, Finding};
 use drover_domain::id::{NodeId, PlanId, SessionId};
 use drover_domain::plan::{Action, Outcome, Plan, Purpose, Risk};
-use drover_domain::session::{Removal, Session, State, StateKind};
+use drover_domain::session::{Removal, State, StateKind};
 use drover_proto::node_v1::DeedResult;
 use futures::future::join_all;
 use tonic::Code;
@@ -129,13 +129,7 @@ async fn finish(plane: &Plane, plan: &Plan, number: u32, (result, text): Told) {
 async fn carry(plane: &Plane, action: &Action) -> Told {
     let began = plane.clock.boot();
     loop {
-        let result = match &action.cure {
-            Cure::Stop(id) | Cure::Retry(id) | Cure::Remove(id) => of_session(plane, action, *id).await,
-            Cure::Tell(_) | Cure::EndProcesses(..) | Cure::Clear(_) | Cure::MoveLock(_) => {
-                of_node(plane, action).await
-            }
-        };
-        match result {
+        match attempt(plane, action).await {
             Ok(told) => return told,
             Err(status) => {
                 let is_away = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded);
@@ -148,18 +142,41 @@ async fn carry(plane: &Plane, action: &Action) -> Told {
     }
 }
 
-/// Something that the registry wishes. Whether it is still so is seen in a new look.
-async fn of_session(plane: &Plane, action: &Action, id: SessionId) -> Result<Told, tonic::Status> {
+/// Does it, if a new look at its node shows that it is still so.
+async fn attempt(plane: &Plane, action: &Action) -> Result<Told, tonic::Status> {
     let skipped = |why: &str| Ok((Outcome::Skipped, why.to_owned()));
     let Some(node) = action.finding.node else { return skipped("it is on no node any more") };
     plane.looks.take(plane, node, false).await?;
     let fleet = plane.registry.now().fleet.clone();
     let Some(node) = fleet.node(node).cloned() else { return skipped("its node was removed") };
     let found = findings::of_node(plane, &node, &plane.looks.of(node.id)).await?;
-    if !found.iter().any(|finding| finding.key() == action.finding.key() && finding.cure.is_some()) {
+    let is_same = |finding: &Finding| {
+        finding.key() == action.finding.key()
+            && finding.cure.as_ref().is_some_and(|cure| is_like(cure, &action.cure))
+    };
+    if !found.iter().any(is_same) {
         return skipped("it is no longer so");
     }
     match &action.cure {
+        Cure::Stop(id) | Cure::Retry(id) | Cure::Remove(id) => of_session(plane, &action.cure, *id).await,
+        Cure::Tell(_) | Cure::EndProcesses(..) | Cure::Clear(_) | Cure::MoveLock(_) => {
+            of_node(plane, node.id, action).await
+        }
+    }
+}
+
+/// Whether it is the same deed at the same thing. Processes may have ended since, and a lock has grown older.
+fn is_like(now: &Cure, planned: &Cure) -> bool {
+    match (now, planned) {
+        (Cure::EndProcesses(now, _), Cure::EndProcesses(planned, _)) => now == planned,
+        (Cure::MoveLock(now), Cure::MoveLock(planned)) => now.stamp == planned.stamp,
+        (now, planned) => now == planned,
+    }
+}
+
+/// Something that the registry wishes.
+async fn of_session(plane: &Plane, cure: &Cure, id: SessionId) -> Result<Told, tonic::Status> {
+    match cure {
         Cure::Stop(_) => {
             plane.wish(Wish::StopSession { session: id, grace: Some(Duration::ZERO) }).await?;
             let is_so = |state: &State| state.kind() != StateKind::Running;
@@ -198,16 +215,7 @@ async fn settled(plane: &Plane, id: SessionId, done: &str, is_so: impl Fn(&State
 }
 
 /// Something that a node does: it looks again itself, right before.
-async fn of_node(plane: &Plane, action: &Action) -> Result<Told, tonic::Status> {
-    let skipped = |why: &str| Ok((Outcome::Skipped, why.to_owned()));
-    let Some(node) = action.finding.node else { return skipped("it is on no node") };
-    let fleet = plane.registry.now().fleet.clone();
-    if let (Cure::Clear(_) | Cure::EndProcesses(..), Some(id)) = (&action.cure, action.cure.session()) {
-        let session = findings::session(plane, &fleet, id).await?;
-        if session.is_some_and(|session| is_owned_there(&session, node)) {
-            return skipped("its session is alive, and belongs there");
-        }
-    }
+async fn of_node(plane: &Plane, node: NodeId, action: &Action) -> Result<Told, tonic::Status> {
     let deed = ask::act(plane, node, &action.cure, &action.stamp).await?;
     let mut text = deed.text.clone();
     for more in [&deed.kept, &deed.saved] {
@@ -221,9 +229,4 @@ async fn of_node(plane: &Plane, action: &Action) -> Result<Told, tonic::Status> 
         DeedResult::Failed | DeedResult::Unspecified => Outcome::Failed,
     };
     Ok((outcome, text))
-}
-
-fn is_owned_there(session: &Session, node: NodeId) -> bool {
-    let is_live = !matches!(session.state, State::Cleaned { .. });
-    is_live && session.state.placement().is_none_or(|placement| placement.node == node)
 }

@@ -2,10 +2,8 @@
 //! say of their disks. Reads only; what cannot be known is said.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use drover_domain::finding::{Code, Finding, Severity};
-use drover_domain::fleet::Fleet;
 use drover_domain::id::SessionId;
 use drover_domain::node::{Node, Standing};
 use drover_domain::reconcile::{self, View};
@@ -99,14 +97,6 @@ pub async fn past(plane: &Plane, ids: Vec<SessionId>) -> Result<HashMap<SessionI
         Ok(found)
     })
     .await
-}
-
-/// The session as it is or was.
-pub async fn session(plane: &Plane, fleet: &Fleet, id: SessionId) -> Result<Option<Arc<Session>>, Error> {
-    match fleet.session(id) {
-        Some(session) => Ok(Some(session.clone())),
-        None => Ok(past(plane, vec![id]).await?.remove(&id).map(Arc::new)),
-    }
 }
 
 pub(super) fn low_disk(plane: &Plane, node: &Node) -> Option<Finding> {

@@ -35,6 +35,8 @@ pub struct Seen {
     pub is_looking: bool,
     /// What was found at the last round, and told.
     pub told: BTreeMap<Key, Finding>,
+    /// What was tried by itself and did not go away: how often, and when last, on the boot clock.
+    pub attempts: BTreeMap<Key, (u32, Duration)>,
 }
 
 /// Between the two looks of somebody who wants to know now.

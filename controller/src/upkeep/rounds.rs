@@ -1,7 +1,7 @@
 //! Rounds: each node is asked every minute what is there, also as soon as it links. What is found is told in the log, new
 //! work is refused where it has to wait, and what can lose nothing is put right, a bounded lot at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -117,16 +117,59 @@ async fn put_right(plane: &Plane, node: NodeId, found: Vec<Finding>, full: bool)
         let is_ripe = finding.severity == Severity::Available || (full && finding.severity == Severity::Info);
         is_ripe && finding.cure.is_some()
     };
-    let mut found: Vec<Finding> = found.into_iter().filter(is_meant).collect();
-    found.truncate(MOST_ACTIONS);
+    let found: Vec<Finding> = found.into_iter().filter(is_meant).collect();
+    let found = not_tried(plane, node, found);
     for purpose in [Purpose::Repair, Purpose::Cleanup] {
         let plan = planning::of(plane, purpose, &Scope::default(), found.clone(), "controller").await?;
         plan.kept.iter().for_each(|kept| plane.metrics.kept(kept.code));
-        if plan.actions.iter().any(|action| action.risk == Risk::Safe) {
+        let safe = plan.actions.iter().filter(|action| action.risk == Risk::Safe);
+        let keys: Vec<Key> = safe.map(|action| action.finding.key()).collect();
+        if !keys.is_empty() {
+            tried(plane, node, keys);
             let (id, digest) = (plan.id, plan.digest);
             plane.wish(Wish::MakePlan(Box::new(plan))).await?;
             plane.wish(Wish::ApplyPlan { plan: id, digest, only_safe: true }).await?;
         }
     }
     Ok(())
+}
+
+/// What does not go away is tried less and less often.
+fn not_tried(plane: &Plane, node: NodeId, mut found: Vec<Finding>) -> Vec<Finding> {
+    let now = plane.clock.boot();
+    plane.looks.with(node, |seen| {
+        let keys: BTreeSet<Key> = found.iter().map(Finding::key).collect();
+        seen.attempts.retain(|key, _| keys.contains(key));
+        let is_due = |(count, last): &(u32, Duration)| now.saturating_sub(*last) >= pause(*count);
+        found.retain(|finding| seen.attempts.get(&finding.key()).is_none_or(is_due));
+    });
+    found.truncate(MOST_ACTIONS);
+    found
+}
+
+fn tried(plane: &Plane, node: NodeId, keys: Vec<Key>) {
+    let now = plane.clock.boot();
+    plane.looks.with(node, |seen| {
+        for key in keys {
+            let attempts = seen.attempts.entry(key).or_default();
+            *attempts = (attempts.0.saturating_add(1), now);
+        }
+    });
+}
+
+/// After so many attempts: one minute, two, four, to a day.
+fn pause(attempts: u32) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(24 * 3600);
+    Duration::from_secs(60).saturating_mul(1 << attempts.saturating_sub(1).min(12)).min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_go_away_is_tried_less_and_less_often() {
+        let minutes: Vec<u64> = [1, 2, 3, 11, 12, 40].map(|count| pause(count).as_secs() / 60).into();
+        assert_eq!(minutes, [1, 2, 4, 1024, 1440, 1440]);
+    }
 }

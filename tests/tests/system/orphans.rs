@@ -57,13 +57,14 @@ impl Scene {
         session.workspace.as_ref().unwrap().path.clone().into()
     }
 
-    /// A worktree at this path that bears the mark of this session of the first node.
+    /// A worktree at this path as the first node makes it for this session.
     fn plant(&self, path: &Path, branch: &str, session: &str) {
         let identity = self.there.identity_of(0);
         let mark =
             format!("drover:{}:{}:{session}:1.1", identity.installation.short(), identity.node.short());
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         let path = path.to_str().unwrap();
+        self.repository.git(&["update-ref", &format!("refs/drover/base/{session}"), "HEAD"]);
         self.repository.git(&["worktree", "add", "-q", "--lock", "--reason", &mark, "-B", branch, path]);
     }
 
