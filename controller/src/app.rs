@@ -26,7 +26,7 @@ use crate::registry::{Owner, Registry};
 use crate::tunnel::Tunnels;
 use crate::upkeep::{Looks, carry, rounds};
 use crate::watch::encoded::Shelf;
-use crate::{http, leases, notify, random, retention, scheduler, store, tls};
+use crate::{drains, http, leases, notify, random, retention, scheduler, store, tls};
 
 #[derive(Debug, Error)]
 pub enum Error {
@@ -106,6 +106,7 @@ pub async fn start(config: Config, listener: TcpListener, clock: Clock) -> Resul
     tasks.spawn(listen::run(listener, tls, router, Limits::default(), tasks.clone()));
     tasks.spawn(scheduler::run(plane.clone()));
     tasks.spawn(leases::run(plane.clone()));
+    tasks.spawn(drains::run(plane.clone()));
     tasks.spawn(retention::run(plane.clone()));
     tasks.spawn(rounds::run(plane.clone()));
     tasks.spawn(carry::run(plane.clone()));

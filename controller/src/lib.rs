@@ -5,6 +5,7 @@
 pub mod access;
 pub mod app;
 pub mod config;
+mod drains;
 pub mod error;
 pub mod filter;
 pub mod gate;

@@ -104,6 +104,7 @@ impl Metrics {
             | Kind::NodeStanding
             | Kind::NodeCordoned
             | Kind::NodeUncordoned
+            | Kind::NodeDraining
             | Kind::NodeRevoked
             | Kind::NodeRemoved
             | Kind::TokenCreated

@@ -6,6 +6,8 @@
 mod access;
 #[path = "controller/calls.rs"]
 mod calls;
+#[path = "controller/drains.rs"]
+mod drains;
 #[path = "controller/edge.rs"]
 mod edge;
 #[path = "controller/harness.rs"]

@@ -8,8 +8,8 @@ mod upkeep;
 pub mod values;
 
 pub use admin::{
-    ContextAdd, ContextCommand, ContextName, EventsArgs, HealthArgs, NodeChange, NodeCommand, NodeLs,
-    NodeRemoval, TokenCommand, TokenCreate, TokenName,
+    ContextAdd, ContextCommand, ContextName, EventsArgs, HealthArgs, NodeChange, NodeCommand, NodeDrainArgs,
+    NodeLs, NodeRemoval, TokenCommand, TokenCreate, TokenName,
 };
 use clap::{Arg, ArgAction, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 pub use saved::{CheckpointArgs, TrashCommand, TrashLs, TrashName, TrashPurge, TrashRestore};
@@ -118,7 +118,7 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict or precondition, 
 6 not allowed, 7 timed out waiting, 130 interrupted.
 
 Not built yet: attach, backup, batch, debug, exec, hook, preflight, project, pull, push, send, token, \
-top, node drain, node preflight.";
+top, node preflight.";
 
 /// Many coding agents at work in many worktrees, on many machines.
 #[derive(Debug, Parser)]

@@ -7,6 +7,8 @@
 #[cfg(feature = "dev")]
 #[path = "cli/dev.rs"]
 mod dev;
+#[path = "cli/draining.rs"]
+mod draining;
 #[path = "cli/offline.rs"]
 mod offline;
 #[path = "cli/saved.rs"]

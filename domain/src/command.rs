@@ -97,6 +97,15 @@ pub enum Wish {
         node: NodeId,
         cordoned: bool,
     },
+    /// Empty a node: nothing begins on it, and what still runs when this has passed is stopped. None: it may go on.
+    Drain {
+        node: NodeId,
+        within: Option<Duration>,
+    },
+    /// Stop a run that is still there at the deadline of its node's drain.
+    StopForDrain {
+        session: SessionId,
+    },
     RevokeNode {
         node: NodeId,
     },

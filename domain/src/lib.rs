@@ -7,6 +7,7 @@ pub mod change;
 pub mod command;
 pub mod condition;
 pub mod converge;
+pub mod drain;
 pub mod fence;
 pub mod finding;
 pub mod fleet;

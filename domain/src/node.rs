@@ -15,6 +15,8 @@ pub struct Node {
     pub standing: Standing,
     /// Takes no new work.
     pub cordoned: bool,
+    /// Is being emptied; then it is cordoned too.
+    pub drain: Option<Drain>,
     pub joined: Timestamp,
     pub revision: u64,
     /// When its standing last changed.
@@ -22,6 +24,16 @@ pub struct Node {
     pub cookie: Cookie,
     /// The last of its reports whose effect is committed; earlier ones are repetitions.
     pub acknowledged: u64,
+}
+
+/// That a node is to be without runs. It ends when the node is uncordoned, not when the last run has ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// Who asked for it last.
+    pub by: Box<str>,
+    pub since: Timestamp,
+    /// From then on what still runs is stopped. None: it ends by itself.
+    pub deadline: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -35,7 +35,7 @@ pub fn next(fleet: &Fleet, session: &Session, now: Timestamp) -> String {
         (State::Ready { .. }, _) => {
             "nothing: its workspace stays until somebody starts, resets or removes it".into()
         }
-        (State::Running { run, .. }, Wanted::Running) => running(session, run, now),
+        (State::Running { run, .. }, Wanted::Running) => running(fleet, session, run, now),
         (State::Running { .. } | State::Queued(Queue::Start(..)), _) => stopping(session),
     }
 }
@@ -57,8 +57,20 @@ fn queued(fleet: &Fleet, session: &Session, wanted: Wanted, now: Timestamp) -> S
     text
 }
 
-fn running(session: &Session, run: &LiveRun, now: Timestamp) -> String {
+fn running(fleet: &Fleet, session: &Session, run: &LiveRun, now: Timestamp) -> String {
     let mut parts = Vec::new();
+    let node = session.state.placement().and_then(|placement| fleet.node(placement.node));
+    if let Some(drain) = node.and_then(|node| node.drain.as_ref()) {
+        parts.push(match drain.deadline {
+            Some(deadline) => {
+                format!(
+                    "its node is being drained, so its run is stopped in {} s",
+                    deadline.since(now).as_secs()
+                )
+            }
+            None => "its node is being drained, so no other run begins there after it".to_owned(),
+        });
+    }
     match run.deadline {
         Some(deadline) => {
             let (left, most) = (deadline.since(now).as_secs(), session.spec.limits.max_extensions());

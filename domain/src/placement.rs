@@ -37,6 +37,8 @@ pub enum Obstacle {
     Cordoned,
     /// New work is refused there, for this reason.
     SafeMode(Box<str>),
+    /// It is being emptied.
+    Draining,
     /// All of so many slots are taken.
     Full(u32),
     /// Its spec names another node.
@@ -136,11 +138,15 @@ fn unfit(fleet: &Fleet, session: &Session, node: &Node) -> Option<Obstacle> {
     }
     let spec = &session.spec;
     if let State::Queued(Queue::Slot(placement)) = session.state {
-        // Its files are there: a cordon keeps new sessions away, not the one that is at home.
-        return (placement.node != node.id).then_some(Obstacle::OtherNode);
+        // Its files are there: a cordon keeps new sessions away, not the one that is at home. A drain keeps its runs away.
+        let is_elsewhere = (placement.node != node.id).then_some(Obstacle::OtherNode);
+        return is_elsewhere.or(node.drain.is_some().then_some(Obstacle::Draining));
     }
     if spec.node.as_ref().is_some_and(|name| *name != node.name) {
         return Some(Obstacle::OtherNode);
+    }
+    if node.drain.is_some() {
+        return Some(Obstacle::Draining);
     }
     if node.cordoned {
         return Some(Obstacle::Cordoned);
@@ -241,6 +247,7 @@ impl Obstacle {
             Self::NotReachable(_) => "it is not reachable",
             Self::Cordoned => "it is cordoned",
             Self::SafeMode(_) => "it is in safe mode",
+            Self::Draining => "it is being drained",
             Self::Full(_) => "all of its slots are taken",
             Self::OtherNode => "the session belongs to another node",
             Self::OtherMachine => "the repository's path is on another machine",
@@ -256,6 +263,7 @@ impl fmt::Display for Obstacle {
             Self::NotReachable(standing) => f.write_str(standing.word()),
             Self::Cordoned => f.write_str("cordoned"),
             Self::SafeMode(reason) => write!(f, "safe mode ({reason})"),
+            Self::Draining => f.write_str("draining"),
             Self::Full(slots) => write!(f, "all {slots} slots taken"),
             Self::OtherNode => f.write_str("not the node it belongs to"),
             Self::OtherMachine => f.write_str("not the machine of the repository's path"),

@@ -5,6 +5,7 @@
 
 mod system {
     mod crowds;
+    mod drains;
     mod endings;
     mod kills;
     mod languages;

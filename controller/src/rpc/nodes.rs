@@ -8,7 +8,7 @@ use drover_domain::id::TokenId;
 use drover_domain::node::Node;
 use drover_proto::convert::node::{render, token};
 use drover_proto::convert::time::maybe_length;
-use drover_proto::convert::{Invalid, parsed};
+use drover_proto::convert::{Invalid, known, parsed};
 use drover_proto::v1;
 use drover_proto::v1::node_service_server::NodeService;
 use tonic::{Code, Request, Response, Status};
@@ -28,6 +28,7 @@ pub struct NodeHandler(pub Plane);
 
 /// How long a join token is good if nobody says otherwise.
 const TOKEN_LASTS: Duration = Duration::from_secs(15 * 60);
+const DEADLINE_AT_MOST: Duration = Duration::from_secs(365 * 24 * 3600);
 const TOKEN_LASTS_AT_MOST: Duration = Duration::from_secs(30 * 24 * 3600);
 
 impl NodeHandler {
@@ -41,6 +42,19 @@ impl NodeHandler {
     }
 }
 
+/// How long a node's runs may go on.
+fn within(asked: &v1::DrainNodeRequest) -> Result<Option<Duration>, Error> {
+    let deadline = maybe_length("deadline", asked.deadline.as_ref())?;
+    if deadline.is_some_and(|deadline| deadline > DEADLINE_AT_MOST) {
+        return Err(Error::invalid("deadline", "must be at most 365 days"));
+    }
+    match known::<v1::DrainMode>("mode", asked.mode)? {
+        v1::DrainMode::Unspecified | v1::DrainMode::Wait => Ok(deadline),
+        v1::DrainMode::Force => Ok(Some(deadline.unwrap_or_default())),
+        v1::DrainMode::Migrate => Err(Error::not_built("moving sessions to other nodes")),
+    }
+}
+
 pub fn watch(plane: &Plane, asked: &v1::WatchNodesRequest) -> Result<Response<Items<Piece>>, Status> {
     let begin = watch::begin(&plane.registry.now(), &asked.resume_position)?;
     let (sink, stream) = watch::stream()?;
@@ -51,7 +65,6 @@ pub fn watch(plane: &Plane, asked: &v1::WatchNodesRequest) -> Result<Response<It
 #[tonic::async_trait]
 impl NodeService for NodeHandler {
     type WatchNodesStream = Items<v1::WatchNodesResponse>;
-    type DrainNodeStream = Items<v1::DrainNodeResponse>;
 
     async fn list_nodes(
         &self,
@@ -133,9 +146,17 @@ impl NodeService for NodeHandler {
 
     async fn drain_node(
         &self,
-        _: Request<v1::DrainNodeRequest>,
-    ) -> Result<Response<Self::DrainNodeStream>, Status> {
-        Err(Error::not_built("draining a node").into())
+        request: Request<v1::DrainNodeRequest>,
+    ) -> Result<Response<v1::DrainNodeResponse>, Status> {
+        let asked = request.get_ref().clone();
+        let call =
+            Call::of(&request, "DrainNode", &asked.request_id, &asked)?.validating(asked.validate_only);
+        let wish = Wish::Drain { node: self.named(&asked.node)?.id, within: within(&asked)? };
+        let shown = self.shown();
+        call.submit(&self.0, wish, move |fleet, answer, _| v1::DrainNodeResponse {
+            node: shown(fleet, answer),
+        })
+        .await
     }
 
     async fn remove_node(

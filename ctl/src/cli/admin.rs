@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Subcommand};
 
-use super::session::ChangeArgs;
+use super::session::{ChangeArgs, WaitArgs};
 use super::values;
 
 #[derive(Debug, Subcommand)]
@@ -14,7 +14,7 @@ A second machine joins like this:
   here:   droverctl node token create
   there:  put the token into a file, and start drover-agent with it
 
-Not built yet: drain, preflight.")]
+Not built yet: preflight.")]
 pub enum NodeCommand {
     /// List nodes
     Ls(NodeLs),
@@ -22,8 +22,10 @@ pub enum NodeCommand {
     Get(NodeName),
     /// Keep new sessions away from a node
     Cordon(NodeChange),
-    /// Let new sessions come again
+    /// Let new sessions come again, and end a drain
     Uncordon(NodeChange),
+    /// Empty a node: no run begins on it any more, and those that it has end
+    Drain(NodeDrainArgs),
     /// Forget a node that has no sessions
     Rm(NodeChange),
     /// End a node's right to speak, now and for good
@@ -31,9 +33,6 @@ pub enum NodeCommand {
     /// Tokens that let a machine join
     #[command(subcommand)]
     Token(TokenCommand),
-    /// Empty a node. Not built yet.
-    #[command(hide = true)]
-    Drain(Planned),
     /// What would keep sessions from running on a node. Not built yet.
     #[command(hide = true)]
     Preflight(Planned),
@@ -80,6 +79,36 @@ pub struct NodeRemoval {
     /// Do not ask
     #[arg(short, long, action = ArgAction::SetTrue)]
     pub yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  droverctl node drain build-1                    wait until its runs have ended by themselves
+  droverctl node drain build-1 --deadline 30m     stop what still runs after half an hour
+  droverctl node drain build-1 --deadline 0s -y   stop everything now
+
+A stop saves the workspace first, as every stop does. The session is ready afterwards, and its files stay on the node:
+`droverctl start S --resume` goes on with it, as soon as the node is uncordoned; until then it is queued, and `why` says so.
+The drain stands until `droverctl node uncordon`, whatever is restarted. Asked again, its deadline becomes another one.
+
+Not built yet: moving sessions to other nodes (--migrate).")]
+pub struct NodeDrainArgs {
+    /// The node, by name or the beginning of its id
+    pub node: String,
+    /// How long its runs may go on; then they are stopped [default: until they end]
+    #[arg(long, value_name = "D", value_parser = values::duration)]
+    pub deadline: Option<Duration>,
+    /// Check everything, and change nothing
+    #[arg(long, action = ArgAction::SetTrue)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(short, long, action = ArgAction::SetTrue)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub change: ChangeArgs,
+    #[command(flatten)]
+    pub wait: WaitArgs,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! `droverctl node`: see nodes, let them join, take them out of service.
 
+mod drain;
 mod token;
 
 use drover_proto::v1::{
@@ -27,7 +28,7 @@ pub async fn node(invocation: &Invocation, command: NodeCommand) -> Result<u8, F
         NodeCommand::Rm(args) => remove(invocation, args).await?,
         NodeCommand::Revoke(args) => revoke(invocation, args).await?,
         NodeCommand::Token(command) => token::token(invocation, command).await?,
-        NodeCommand::Drain(_) => return Err(not_built("drain")),
+        NodeCommand::Drain(args) => drain::drain(invocation, args).await?,
         NodeCommand::Preflight(_) => return Err(not_built("preflight")),
     }
     Ok(0)

@@ -7,7 +7,7 @@ use drover_proto::v1::{
 
 use super::sessions::word;
 use super::table::{Row, facts, table};
-use super::times::{age, bytes, length, stamp};
+use super::times::{age, bytes, count, length, stamp};
 use super::{BAD, BUSY, FAINT, Look, View};
 
 impl View for ListNodesResponse {
@@ -42,6 +42,7 @@ impl View for Node {
                 ("id", self.id.clone()),
                 ("standing", format!("{} for {since}", standing(self))),
                 ("heard", heard(self)),
+                ("drain", drain(self, look)),
                 ("slots", slots(self)),
                 ("sessions", self.sessions.to_string()),
                 (
@@ -131,7 +132,23 @@ fn row(node: &Node, look: &Look) -> Row {
 
 fn standing(node: &Node) -> String {
     let word = word(node.standing().as_str_name(), "NODE_STANDING_");
-    if node.cordoned { format!("{word}, cordoned") } else { word }
+    match &node.drain {
+        Some(_) if node.runs == 0 => format!("{word}, drained"),
+        Some(_) => format!("{word}, draining"),
+        None if node.cordoned => format!("{word}, cordoned"),
+        None => word,
+    }
+}
+
+/// Who drains it, since when, and what is left.
+fn drain(node: &Node, look: &Look) -> String {
+    let Some(drain) = &node.drain else { return String::new() };
+    let since = age(look.now, drain.start_time.as_ref());
+    let deadline = drain.deadline_time.as_ref().map_or("they end by themselves".to_owned(), |at| {
+        format!("what runs at {} (controller's clock) is stopped", stamp(at))
+    });
+    let left = count(node.runs.into(), "run is", "runs are");
+    format!("by {} for {since}; {left} left; {deadline}", drain.by)
 }
 
 fn slots(node: &Node) -> String {

@@ -86,7 +86,7 @@ fn the_help_is_grouped_and_has_examples() {
     allowed, 7 timed out waiting, 130 interrupted.
 
     Not built yet: attach, backup, batch, cleanup, debug, exec, hook, plan, preflight, project, pull,
-    push, repair, safe-mode, send, token, top, node drain, node preflight.
+    push, repair, safe-mode, send, token, top, node preflight.
     ");
 }
 
@@ -211,11 +211,11 @@ fn a_command_that_is_to_come_says_so() {
     error: `droverctl cleanup` is not built yet
        next: droverctl --help lists what is
     ");
-    insta::assert_snapshot!(check(&["node", "drain", "build-1"]), @"
+    insta::assert_snapshot!(check(&["node", "preflight", "build-1"]), @"
     exit 1
     --- stdout
     --- stderr
-    error: `droverctl node drain` is not built yet
+    error: `droverctl node preflight` is not built yet
        next: droverctl node --help lists what is
     ");
 }

@@ -82,6 +82,8 @@ impl Fleet {
             Wish::Link { node, facts, shown, next } => draft.link(*node, facts, *shown, *next)?,
             Wish::SetStanding { node, standing } => draft.set_standing(*node, *standing)?,
             Wish::Cordon { node, cordoned } => draft.cordon(*node, *cordoned)?,
+            Wish::Drain { node, within } => draft.drain(*node, *within)?,
+            Wish::StopForDrain { session } => draft.stop_for_drain(*session)?,
             Wish::RevokeNode { node } => draft.revoke_node(*node)?,
             Wish::RemoveNode { node } => draft.remove_node(*node)?,
             Wish::RetrySession { session } => draft.retry_session(*session)?,

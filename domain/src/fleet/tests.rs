@@ -10,6 +10,7 @@ use crate::actor::Actor;
 use crate::change::Kind;
 use crate::command::{Command, Enrollment, NewSession, Observation, Report, Wish};
 use crate::converge::{self, Action, Local, LocalRun, Site};
+use crate::drain;
 use crate::fence::Fence;
 use crate::id::RunId;
 use crate::node::{NodeFacts, Standing};
@@ -21,6 +22,7 @@ use crate::session::{
 };
 use crate::spec::{Parts, Restart, Spec};
 
+mod drains;
 mod life;
 mod nodes;
 mod queue;
@@ -152,6 +154,14 @@ impl World {
 
     fn user(&mut self, wish: Wish) -> Result<Answer, Refused> {
         self.submit(Actor::User("me".into()), wish)
+    }
+
+    /// Stops what drains do not wait for any longer.
+    fn drain(&mut self) {
+        for session in drain::plan(&self.fleet, self.now).stops {
+            self.must(Actor::Controller, Wish::StopForDrain { session });
+        }
+        assert_eq!(drain::plan(&self.fleet, self.now).stops, [], "once is enough");
     }
 
     fn schedule(&mut self) {

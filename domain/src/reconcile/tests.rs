@@ -144,6 +144,7 @@ fn node() -> Node {
         facts: NodeFacts::default(),
         standing: Standing::Reachable,
         cordoned: false,
+        drain: None,
         joined: OLD,
         revision: 1,
         since: OLD,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use drover_domain::drain;
 use drover_domain::fleet::Fleet;
 use drover_domain::labels::Labels;
 use drover_domain::node::{Node, NodeFacts, Standing, Token};
@@ -33,6 +34,12 @@ pub fn render(fleet: &Fleet, node: &Node, heard: Heard) -> v1::Node {
         sessions: u32::try_from(fleet.placed_on(node.id).count()).unwrap_or(u32::MAX),
         heartbeat_age,
         load,
+        drain: node.drain.as_ref().map(|drain| v1::NodeDrain {
+            by: drain.by.to_string(),
+            start_time: Some(stamp(drain.since)),
+            deadline_time: drain.deadline.map(stamp),
+        }),
+        runs: u32::try_from(drain::runs_left(fleet, node)).unwrap_or(u32::MAX),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use drover_domain::fence::Fence;
 use drover_domain::name::Name;
-use drover_domain::node::{Cookie, Node, Token};
+use drover_domain::node::{Cookie, Drain, Node, Token};
 use drover_domain::session::{
     Grant, Halt, Hold, LiveRun, Order, Placement, Queue, Removal, Session, State, Wanted,
 };
@@ -222,6 +222,11 @@ pub fn node(node: &Node) -> store::NodeRecord {
         cookie: hash(&node.cookie.current),
         previous_cookie: hash(&node.cookie.previous),
         acknowledged: node.acknowledged,
+        drain: node.drain.as_ref().map(|drain| store::DrainRecord {
+            by: drain.by.to_string(),
+            since: drain.since.millis(),
+            deadline: drain.deadline.map(Timestamp::millis),
+        }),
     }
 }
 
@@ -244,6 +249,11 @@ pub fn node_from(wire: &store::NodeRecord) -> Result<Node, Invalid> {
             previous: cookie("previous_cookie", &wire.previous_cookie)?,
         },
         acknowledged: wire.acknowledged,
+        drain: wire.drain.as_ref().map(|drain| Drain {
+            by: drain.by.as_str().into(),
+            since: Timestamp::from_millis(drain.since),
+            deadline: drain.deadline.map(Timestamp::from_millis),
+        }),
     })
 }
 

@@ -10,7 +10,7 @@ use drover_domain::fence::Fence;
 use drover_domain::id::{NodeId, RunId, SessionId, TokenId};
 use drover_domain::labels::Labels;
 use drover_domain::name::Name;
-use drover_domain::node::{Cookie, Node, NodeFacts, Standing, Token};
+use drover_domain::node::{Cookie, Drain, Node, NodeFacts, Standing, Token};
 use drover_domain::outcome::{Cause, Limit, Outcome, Usage};
 use drover_domain::repository::{AbsolutePath, Repository, Url};
 use drover_domain::session::{
@@ -321,18 +321,23 @@ fn a_node() -> impl Strategy<Value = Node> {
     let standing = (0..Standing::ALL.len()).prop_map(|at| Standing::ALL[at]);
     let cookie = (of(any::<[u8; 32]>()), of(any::<[u8; 32]>()))
         .prop_map(|(current, previous)| Cookie { current, previous });
-    (any::<[u8; 10]>(), name(), facts(), standing, cookie, (at(), at()), any::<(bool, u64, u64)>()).prop_map(
-        |(id, name, facts, standing, cookie, (joined, since), (cordoned, revision, acknowledged))| Node {
-            id: NodeId::from_random(id),
-            name,
-            facts,
-            standing,
-            cordoned,
-            joined,
-            revision,
-            since,
-            cookie,
-            acknowledged,
+    let drain = (text(), at(), of(at())).prop_map(|(by, since, deadline)| Drain { by, since, deadline });
+    let stamps = (at(), at(), of(drain));
+    (any::<[u8; 10]>(), name(), facts(), standing, cookie, stamps, any::<(bool, u64, u64)>()).prop_map(
+        |(id, name, facts, standing, cookie, (joined, since, drain), (cordoned, revision, acknowledged))| {
+            Node {
+                id: NodeId::from_random(id),
+                name,
+                facts,
+                standing,
+                cordoned,
+                drain,
+                joined,
+                revision,
+                since,
+                cookie,
+                acknowledged,
+            }
         },
     )
 }

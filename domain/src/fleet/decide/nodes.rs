@@ -9,7 +9,7 @@ use crate::change::{After, Kind};
 use crate::command::Enrollment;
 use crate::id::{NodeId, TokenId};
 use crate::name::Name;
-use crate::node::{Cookie, Node, NodeFacts, Standing, Token};
+use crate::node::{Cookie, Drain, Node, NodeFacts, Standing, Token};
 use crate::refused::Refused;
 use crate::session::{Session, State};
 
@@ -64,6 +64,7 @@ impl Draft<'_> {
             facts: new.facts.clone(),
             standing: Standing::Joined,
             cordoned: false,
+            drain: None,
             joined: self.now,
             revision: self.revision(),
             since: self.now,
@@ -136,11 +137,25 @@ impl Draft<'_> {
 
     pub(super) fn cordon(&mut self, id: NodeId, cordoned: bool) -> Result<Answer, Refused> {
         let before = self.living(id)?;
-        if before.cordoned == cordoned {
+        // A drain goes on under a cordon, and ends without one.
+        let drain = before.drain.clone().filter(|_| cordoned);
+        if before.cordoned == cordoned && before.drain == drain {
             return Ok(Answer::Node(before));
         }
         let kind = if cordoned { Kind::NodeCordoned } else { Kind::NodeUncordoned };
-        Ok(self.save_node(kind, Node { cordoned, ..Node::clone(&before) }))
+        Ok(self.save_node(kind, Node { cordoned, drain, ..Node::clone(&before) }))
+    }
+
+    /// Asked again, only the deadline and who asked for it become others.
+    pub(super) fn drain(&mut self, id: NodeId, within: Option<Duration>) -> Result<Answer, Refused> {
+        let before = self.living(id)?;
+        let by = self.command.actor.to_string().into();
+        let since = before.drain.as_ref().map_or(self.now, |drain| drain.since);
+        let drain = Some(Drain { by, since, deadline: within.map(|within| self.now.after(within)) });
+        if before.drain == drain {
+            return Ok(Answer::Node(before));
+        }
+        Ok(self.save_node(Kind::NodeDraining, Node { cordoned: true, drain, ..Node::clone(&before) }))
     }
 
     pub(super) fn revoke_node(&mut self, id: NodeId) -> Result<Answer, Refused> {

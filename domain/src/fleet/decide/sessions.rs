@@ -7,6 +7,7 @@ use super::reports::settled;
 use super::{Answer, Draft, enter, reorphan, unorphan};
 use crate::change::{After, Kind};
 use crate::command::NewSession;
+use crate::drain;
 use crate::fence::Fence;
 use crate::id::SessionId;
 use crate::node::Standing;
@@ -143,9 +144,25 @@ impl Draft<'_> {
             (Wanted::Ready, _) if grace.is_none() || !is_other() => return Ok(Answer::Session(before)),
             (Wanted::Ready | Wanted::Running, _) => {}
         }
-        let mut session = Session::clone(&before);
+        Ok(self.stop(&before, Halt { by: self.command.actor.to_string().into(), grace }))
+    }
+
+    /// Asked of a run that the drain does not concern any more, nothing is done.
+    pub(super) fn stop_for_drain(&mut self, id: SessionId) -> Result<Answer, Refused> {
+        let before = self.known(id)?;
+        let node = before.state.placement().and_then(|placement| self.fleet.node(placement.node));
+        let Some(node) = node.filter(|node| drain::is_overdue(&before, node, self.now)) else {
+            return Ok(Answer::Session(before));
+        };
+        let by = node.drain.as_ref().map_or("nobody", |drain| &drain.by);
+        let by = format!("the drain of {} by {by}", node.name).into();
+        Ok(self.stop(&before, Halt { by, grace: None }))
+    }
+
+    fn stop(&mut self, before: &Session, halt: Halt) -> Answer {
+        let mut session = before.clone();
         session.wanted = Wanted::Ready;
-        session.halt = Some(Halt { by: self.command.actor.to_string().into(), grace });
+        session.halt = Some(halt);
         session.trace.clone_from(&self.command.trace);
         let orphaned = unorphan(&mut session);
         if let State::Queued(Queue::Slot(placement)) = session.state
@@ -157,7 +174,7 @@ impl Draft<'_> {
             enter(&mut session, state, self.now);
         }
         reorphan(&mut session, orphaned);
-        Ok(self.save(Kind::SessionStopping, session))
+        self.save(Kind::SessionStopping, session)
     }
 
     pub(super) fn delete_session(&mut self, id: SessionId, removal: Removal) -> Result<Answer, Refused> {

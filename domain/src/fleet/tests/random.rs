@@ -21,6 +21,7 @@ enum Step {
     Lose(usize),
     Return(usize),
     Cordon(usize, bool),
+    Drain(usize, Option<u16>),
     Fault(usize),
     Forget(usize),
     Wait(u16),
@@ -43,7 +44,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (node.clone(), any::<bool>()).prop_map(|(at, keep)| Step::Deliver(at, keep)),
         1 => node.clone().prop_map(Step::Lose),
         1 => node.clone().prop_map(Step::Return),
-        1 => (node, any::<bool>()).prop_map(|(at, on)| Step::Cordon(at, on)),
+        1 => (node.clone(), any::<bool>()).prop_map(|(at, on)| Step::Cordon(at, on)),
+        1 => (node, proptest::option::of(0..2_000_u16)).prop_map(|(at, within)| Step::Drain(at, within)),
         1 => one.clone().prop_map(Step::Fault),
         1 => one.prop_map(Step::Forget),
         1 => (0..2_000_u16).prop_map(Step::Wait),
@@ -77,7 +79,10 @@ fn take(world: &mut World, step: Step) {
         Step::Reset(at, false) => each(world, at, |session| Wish::ResetSession { session, hard: false }),
         Step::Extend(at) => each(world, at, |session| Wish::ExtendSession { session, by: SECOND }),
         Step::Forget(at) => each(world, at, |session| Wish::Forget { session }),
-        Step::Schedule => world.schedule(),
+        Step::Schedule => {
+            world.drain();
+            world.schedule();
+        }
         Step::Converge(at, ends) => world.converge(at, ends),
         Step::Deliver(at, keep) => world.deliver(at, keep),
         Step::Lose(at) => {
@@ -88,6 +93,11 @@ fn take(world: &mut World, step: Step) {
         Step::Cordon(at, cordoned) => {
             let node = world.nodes[at].id;
             drop(world.user(Wish::Cordon { node, cordoned }));
+        }
+        Step::Drain(at, within) => {
+            let (node, within) =
+                (world.nodes[at].id, within.map(|seconds| Duration::from_secs(seconds.into())));
+            drop(world.user(Wish::Drain { node, within }));
         }
         Step::Fault(at) => fault(world, at),
         Step::Wait(seconds) => world.now = world.now.after(Duration::from_secs(seconds.into())),
