@@ -99,6 +99,9 @@ impl Tender {
 
     /// Does what it was woken for, as long as the ledger still speaks of it.
     async fn hear(&mut self, woken: Woken) -> Result<(), ledger::Error> {
+        if matches!(woken, Woken::Told | Woken::Leaving) {
+            return Ok(());
+        }
         let _turn = self.turn.clone().lock_owned().await;
         self.reload().await?;
         let alive = match self.entry.local.run {

@@ -236,11 +236,10 @@ pub(super) fn release(held: Held, common: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether nothing of Drover's that lives is left in the repository; saved work does not need the lock's file.
+/// Whether no workspace of Drover's is left in the repository. Saved work and branches that stay for now do not need the
+/// lock's file: whoever removes them makes it again.
 fn is_drovers_last(common: &Path) -> Result<bool, Failure> {
     let entries = worktrees::entries(common).map_err(|error| Failure::io(DROP, common, &error))?;
-    let is_marked = entries
-        .iter()
-        .any(|entry| entry.locked.as_deref().is_some_and(|reason| reason.starts_with("drover:")));
-    Ok(!is_marked && read::references(common, "refs/drover/base/")?.is_empty())
+    let is_marked = |locked: &str| locked.starts_with("drover:");
+    Ok(!entries.iter().any(|entry| entry.locked.as_deref().is_some_and(is_marked)))
 }

@@ -64,7 +64,9 @@ async fn what_a_removal_keeps_it_says_and_nothing_else_is_left() {
 
     let references = repository.git(&["for-each-ref", "--format=%(refname)"]);
     let kept: Vec<_> = references.lines().filter(|name| *name != "refs/heads/main").collect();
-    let [trash, branch] = kept.as_slice() else { panic!("{kept:?}") };
+    // With its base a branch that stays only for now is known as Drover's.
+    let [base, trash, branch] = kept.as_slice() else { panic!("{kept:?}") };
+    assert!(base.starts_with("refs/drover/base/ses_"), "{base}");
     assert_eq!(*branch, "refs/heads/drover/unmerged");
     assert_eq!(repository.git(&["rev-parse", "drover/unmerged"]), tip);
     assert!(trash.starts_with("refs/drover/trash/ses_"), "{trash}");

@@ -57,9 +57,6 @@ impl Converge {
     /// In the session's turn: everything is looked at again before anything is done.
     pub(super) async fn clear_now(&self, asked: &Asked, planned: &str) -> Deed {
         let session = asked.session;
-        if let Some(why) = self.is_wanted(session) {
-            return Deed::failed(why);
-        }
         let key = Key { session, saga: SAGA.into() };
         match self.means().ledger.session(session).await {
             Ok(book) => {
@@ -69,6 +66,9 @@ impl Converge {
                 }
             }
             Err(error) => return Deed::failed(error.to_string()),
+        }
+        if let Some(why) = self.is_wanted(session) {
+            return Deed::failed(why);
         }
         let subject = match self.subject(asked).await {
             Ok(Some(subject)) => subject,
