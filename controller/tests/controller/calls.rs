@@ -152,7 +152,7 @@ async fn validating_says_what_would_be_and_does_nothing() {
 async fn what_is_not_built_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let running = controller(dir.path()).await;
-    let status = maintenance(&running).await.plan_repair(v1::PlanRepairRequest::default()).await.unwrap_err();
+    let status = maintenance(&running).await.set_debug(v1::SetDebugRequest::default()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unimplemented);
     assert_eq!(status.get_details_error_info().unwrap().reason, "NOT_BUILT");
 }

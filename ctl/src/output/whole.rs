@@ -13,7 +13,8 @@ impl View for GetHealthResponse {
 
     fn show(&self, look: &Look) -> String {
         let mut text = level(self.level(), look);
-        for finding in &self.findings {
+        let is_as_meant = |finding: &&Finding| finding.level() == HealthLevel::Healthy;
+        for finding in self.findings.iter().filter(|finding| look.wide || !is_as_meant(finding)) {
             text.push_str(&format!("\n\n{}", self::finding(finding, look)));
         }
         let counted = |map: &std::collections::BTreeMap<String, u32>| {
@@ -25,6 +26,7 @@ impl View for GetHealthResponse {
                 ("sessions", counted(&self.sessions)),
                 ("nodes", counted(&self.nodes)),
                 ("queue", self.queue_length.to_string()),
+                ("as it is meant", as_meant(self.findings.iter().filter(is_as_meant).count(), look)),
                 ("not looked at", self.unknown.join("\n")),
             ],
         );
@@ -94,6 +96,15 @@ impl View for WhoAmIResponse {
 
     fn names(&self) -> Vec<String> {
         vec![self.name.clone()]
+    }
+}
+
+/// What is left alone on purpose: a branch with commits of its own, something that is young.
+fn as_meant(count: usize, look: &Look) -> String {
+    match count {
+        0 => String::new(),
+        _ if look.wide => count.to_string(),
+        _ => format!("{count} left alone on purpose; -o wide shows them"),
     }
 }
 
