@@ -231,7 +231,7 @@ impl Tender {
         let ends = [self.key(WORKSPACE), saga.key.clone()];
         let closing = |ending: Ending<'_, Leaving>| match ending {
             Ending::Done(leaving) => {
-                let local = Local { site: Site::Removed, ..removing.clone() };
+                let local = Local { site: leave.site(), ..removing.clone() };
                 let mut writes = leave.told(session, local, leaving.kept());
                 writes.extend(ends.iter().cloned().map(Write::End));
                 writes.extend(leaving.claimed(session));
@@ -293,7 +293,7 @@ impl Tender {
 
     /// Nothing was here.
     async fn removed(&mut self, leave: Leave) -> Result<(), Pause> {
-        let local = Local { site: Site::Removed, ..self.entry.local.clone() };
+        let local = Local { site: leave.site(), ..self.entry.local.clone() };
         let mut writes = leave.told(self.session, local, Kept::default());
         writes.extend([WORKSPACE, REMOVAL].map(|saga| Write::End(self.key(saga))));
         Ok(self.commit(writes).await?)
@@ -396,6 +396,14 @@ impl Leave {
         match self {
             Self::ForGood(removal) => removal,
             Self::ToBeMadeAnew => Removal { keep_branch: false, force_branch: true },
+        }
+    }
+
+    /// What was cleared is as if it had never been: a session that is removed then still has to be told of.
+    fn site(self) -> Site {
+        match self {
+            Self::ForGood(_) => Site::Removed,
+            Self::ToBeMadeAnew => Site::Nothing,
         }
     }
 

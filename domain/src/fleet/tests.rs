@@ -251,7 +251,7 @@ impl World {
             }
             Action::ClearWorkspace => {
                 assert!(!matches!(local.run, LocalRun::Live(_)), "nothing is removed under a run");
-                local.site = Site::Removed;
+                local.site = Site::Nothing;
                 vec![]
             }
             Action::MakeWorkspace => {

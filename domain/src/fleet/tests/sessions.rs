@@ -90,3 +90,23 @@ fn a_removed_session_holds_its_slot_until_its_stop_is_confirmed() {
     assert_eq!(world.fleet.slots_used(node), 0);
     assert_eq!(world.fleet.session(id).unwrap().state.kind(), StateKind::Cleaning);
 }
+
+#[test]
+fn a_session_that_is_removed_while_its_workspace_is_made_anew_is_gone() {
+    let mut world = World::new(1, 2);
+    let id = world.create("a", |_| {}).unwrap();
+    world.schedule();
+    world.converge(0, false);
+    world.deliver(0, false);
+    world.user(Wish::ResetSession { session: id, hard: true }).unwrap();
+    world.converge(0, false);
+    world.deliver(0, false);
+    world.schedule();
+    // The old one is cleared away, and the new one not begun.
+    world.converge(0, false);
+    world.user(Wish::DeleteSession { session: id, removal: Removal::default() }).unwrap();
+    world.converge(0, false);
+    world.deliver(0, false);
+    let state = world.fleet.session(id).map(|session| session.state.kind());
+    assert_eq!(state, Some(StateKind::Cleaned));
+}
