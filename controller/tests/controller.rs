@@ -14,6 +14,8 @@ mod edge;
 mod harness;
 #[path = "controller/links.rs"]
 mod links;
+#[path = "controller/notify.rs"]
+mod notify;
 #[path = "controller/saved.rs"]
 mod saved;
 #[path = "controller/steering.rs"]

@@ -32,6 +32,15 @@ pub fn create(source: &Path, directory: &Path, name: &str) -> Result<PathBuf, Er
     Ok(file)
 }
 
+/// Discards what killed copies left: it is not whole, and has the secrets still.
+pub(super) fn sweep(directory: &Path) {
+    for item in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if item.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(".partial")) {
+            discard(&item.path());
+        }
+    }
+}
+
 /// With what SQLite keeps beside it, where secrets may be too.
 fn discard(partial: &Path) {
     for beside in ["", "-journal", "-wal", "-shm"] {

@@ -41,6 +41,7 @@ pub(super) fn open(
     let database = |why: String| OpenError::Database { path: path.clone(), why };
     let mut connection = Connection::open(&path).map_err(|why| database(why.to_string()))?;
     settle(&connection).map_err(database)?;
+    backup::sweep(&directory.join(backup::DIRECTORY));
     if let Some(found) = older_schema(&connection, &path)? {
         let backups = directory.join(backup::DIRECTORY);
         let name = free_name(&connection, &backups, found).map_err(|why| database(why.to_string()))?;

@@ -32,10 +32,12 @@ impl World {
         let manual = findings.iter().filter(|finding| finding["level"] == "HEALTH_LEVEL_MANUAL").count();
         let appeared: Vec<&Told> = told.iter().filter(|told| !told.is_over).collect();
         let (cleaned, delays) = self.fates(&told, &left);
+        let orphaned = self.orphaned(&appeared);
         Report {
             scale,
             harm: self.harm.counts.clone(),
-            orphans: Share { of: self.made.len(), count: self.sessions_orphaned(&appeared) },
+            orphans: Share { of: self.made.len(), count: orphaned.len() },
+            orphaned,
             cleaned: Share { of: self.harm.left.len(), count: cleaned },
             manual: Share { of: appeared.len(), count: manual },
             undetected: self.harm.left.len() - delays.len(),
@@ -88,7 +90,7 @@ impl World {
     }
 
     /// Sessions that became orphans by themselves: nothing of theirs was planted.
-    fn sessions_orphaned(&self, appeared: &[&Told]) -> usize {
+    fn orphaned(&self, appeared: &[&Told]) -> BTreeSet<String> {
         const CODES: [&str; 6] = [
             "WORKTREE_WITHOUT_SESSION",
             "BRANCH_WITHOUT_SESSION",
@@ -97,9 +99,13 @@ impl World {
             "HALF_CLEANED",
             "FENCED_PLACEMENT",
         ];
-        let is_planted = |told: &Told| self.harm.left.iter().any(|thing| told.text.contains(&thing.subject));
+        // What was planted for a session takes its branch along.
+        let names = |told: &Told, thing: &super::faults::Left| {
+            told.text.contains(&thing.subject) || told.text.contains(&format!("'{}'", thing.session))
+        };
+        let is_planted = |told: &Told| self.harm.left.iter().any(|thing| names(told, thing));
         let own = appeared.iter().filter(|told| CODES.contains(&told.code.as_str()) && !is_planted(told));
-        own.map(|told| told.text.clone()).collect::<BTreeSet<_>>().len()
+        own.map(|told| told.text.clone()).collect()
     }
 
     fn sentinels_stand(&mut self, breaches: &mut Vec<String>) {
@@ -137,7 +143,8 @@ impl World {
         for thing in &self.harm.left {
             let Some(token) = &thing.token else { continue };
             let stays = std::fs::read_to_string(std::path::Path::new(&thing.subject).join("left.txt"));
-            if !saved[thing.repository].contains(token) && stays.ok().as_ref() != Some(token) {
+            let repository = self.made.get(&thing.session).map_or(0, |made| made.repository);
+            if !saved[repository].contains(token) && stays.ok().as_ref() != Some(token) {
                 breaches.push(format!("what was left in {} is nowhere", thing.subject));
             }
         }

@@ -39,10 +39,11 @@ pub(super) struct Left {
     pub kind: &'static str,
     /// As a finding names it.
     pub subject: String,
+    /// Of which session it was.
+    pub session: String,
     pub at_millis: i64,
     /// What was in it that must not be lost.
     pub token: Option<String>,
-    pub repository: usize,
 }
 
 impl World {
@@ -145,12 +146,12 @@ impl World {
     }
 
     async fn leave_process(&mut self) -> Option<&'static str> {
-        let (_, id, path, repository) = self.removed().await?;
+        let (name, id, path, _) = self.removed().await?;
         let mut child = Command::new("sleep");
         child.arg("3600").stdin(Stdio::null()).env("DROVER_SESSION", &id).env("DROVER_WORKSPACE", &path);
         let child = child.spawn().ok()?;
         self.harm.processes.push(child);
-        self.note("PROCESS_WITHOUT_SESSION", format!("processes of {id}"), None, repository);
+        self.note("PROCESS_WITHOUT_SESSION", format!("processes of {id}"), &name, None);
         Some("processes left behind")
     }
 
@@ -178,20 +179,20 @@ impl World {
         }
         if !with_work {
             fs::remove_dir_all(&path).ok()?;
-            self.note("PRUNABLE_WORKTREE", place.to_owned(), None, repository);
+            self.note("PRUNABLE_WORKTREE", place.to_owned(), &name, None);
             return Some("entries without a directory left behind");
         }
         let token = format!("token of {name} {}", self.harm.left.len());
         fs::write(path.join("left.txt"), &token).ok()?;
         fs::create_dir_all(path.join("node_modules/x")).ok()?;
         fs::write(path.join("node_modules/x/y"), "dependency").ok()?;
-        self.note("WORKTREE_WITHOUT_SESSION", place.to_owned(), Some(token), repository);
+        self.note("WORKTREE_WITHOUT_SESSION", place.to_owned(), &name, Some(token));
         Some("worktrees left behind")
     }
 
-    fn note(&mut self, kind: &'static str, subject: String, token: Option<String>, repository: usize) {
-        let at_millis = Clock::system().wall_millis();
-        self.harm.left.push(Left { kind, subject, at_millis, token, repository });
+    fn note(&mut self, kind: &'static str, subject: String, session: &str, token: Option<String>) {
+        let (at_millis, session) = (Clock::system().wall_millis(), session.to_owned());
+        self.harm.left.push(Left { kind, subject, session, at_millis, token });
     }
 }
 

@@ -11,6 +11,7 @@ pub struct Report {
     pub(super) harm: BTreeMap<&'static str, usize>,
     /// Sessions that became orphans by themselves.
     pub orphans: Share,
+    pub(super) orphaned: std::collections::BTreeSet<String>,
     /// Of what was left behind, what was cleaned up without a human.
     pub cleaned: Share,
     /// Of what was found, what waits for a human.
@@ -80,6 +81,9 @@ impl fmt::Display for Report {
             "kept, by reason         {}",
             list(&mut self.kept.iter().map(|(code, count)| format!("{count} {code}")))
         )?;
+        for orphaned in &self.orphaned {
+            writeln!(f, "by itself               {orphaned}")?;
+        }
         for left in &self.left {
             writeln!(f, "still there             {left}")?;
         }
