@@ -453,6 +453,6 @@ fn completions_are_a_script() {
         for word in ["checkpoint", "extend-signs", "restore", "purge", "max-extensions"] {
             assert!(ran.stdout.contains(word), "{shell}: {word}");
         }
-        assert!(!ran.stdout.contains("preflight"), "{shell}: what is to come is not completed");
+        assert!(!ran.stdout.contains("batch"), "{shell}: what is to come is not completed");
     }
 }
