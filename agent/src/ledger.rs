@@ -103,6 +103,11 @@ impl Ledger {
         self.ask(Job::Cookie).await
     }
 
+    /// The last report that the controller said to be durable.
+    pub async fn acknowledged(&self) -> Result<u64, Error> {
+        self.ask(Job::Acknowledged).await
+    }
+
     /// The repositories that saved work may lie in.
     pub async fn repositories(&self) -> Result<Vec<PathBuf>, Error> {
         self.ask(Job::Repositories).await

@@ -45,9 +45,9 @@ impl NodeLinkService for LinkHandler {
         let (down, stream) = mpsc::channel(64);
         let begun = conversation::Conversation::begin(self.0.clone(), node, hello, down).await;
         let conversation = begun.inspect_err(|error| {
-            if matches!(error.reason, "NODE_LINKED" | "NODE_COPIED_OR_ROLLED_BACK") {
+            if matches!(error.reason, "NODE_LINKED" | "NODE_COPIED_OR_ROLLED_BACK" | "REGISTRY_OLDER") {
                 tracing::warn!(%node, "{}", error.text);
-                self.0.links.refused(node, self.0.clock.boot(), &error.text);
+                self.0.links.refused(node, self.0.clock.boot(), &error.text, &error.hint);
             }
         })?;
         self.0.tasks.spawn(conversation.hold(up));

@@ -23,7 +23,14 @@ struct Known {
     line: Option<Line>,
     lines: u64,
     /// When somebody with this node's certificate was refused last, and why.
-    refused: Option<(Duration, Arc<str>)>,
+    refused: Option<(Duration, Refusal)>,
+}
+
+/// Why somebody was refused, and what to do about it.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    pub why: Arc<str>,
+    pub hint: Arc<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -84,14 +91,15 @@ impl Links {
     }
 
     /// Somebody with the node's certificate was refused.
-    pub fn refused(&self, node: NodeId, now: Duration, why: &str) {
-        self.lock().entry(node).or_default().refused = Some((now, why.into()));
+    pub fn refused(&self, node: NodeId, now: Duration, why: &str, hint: &str) {
+        let refusal = Refusal { why: why.into(), hint: hint.into() };
+        self.lock().entry(node).or_default().refused = Some((now, refusal));
     }
 
     /// How long ago somebody with the node's certificate was refused, and why.
-    pub fn refusal(&self, node: NodeId, now: Duration) -> Option<(Duration, Arc<str>)> {
-        let (at, why) = self.lock().get(&node)?.refused.clone()?;
-        Some((now.saturating_sub(at), why))
+    pub fn refusal(&self, node: NodeId, now: Duration) -> Option<(Duration, Refusal)> {
+        let (at, refusal) = self.lock().get(&node)?.refused.clone()?;
+        Some((now.saturating_sub(at), refusal))
     }
 
     /// A node was heard.

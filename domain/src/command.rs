@@ -8,7 +8,7 @@ use crate::fence::Fence;
 use crate::finding::Finding;
 use crate::id::{NodeId, PlanId, RunId, SessionId, TokenId};
 use crate::name::Name;
-use crate::node::{NodeFacts, Standing};
+use crate::node::{NodeFacts, Standing, Witness};
 use crate::outcome::{Outcome, Usage};
 use crate::plan::{self, Plan};
 use crate::session::{Checkpoint, Fault, Handle, Kept, Progress, Removal, Workspace};
@@ -88,6 +88,7 @@ pub enum Wish {
         facts: Box<NodeFacts>,
         shown: Option<[u8; 32]>,
         next: [u8; 32],
+        witness: Box<Witness>,
     },
     SetStanding {
         node: NodeId,

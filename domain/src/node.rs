@@ -1,7 +1,8 @@
 //! A machine with an agent: what it offers, how it stands, and the cookie that tells a copied agent from the real one.
 //! When it was last heard is not here: that changes with every beat and is kept in memory by who hears it.
 
-use crate::id::{NodeId, TokenId};
+use crate::fence::Fence;
+use crate::id::{NodeId, RunId, SessionId, TokenId};
 use crate::labels::Labels;
 use crate::name::Name;
 use crate::time::Timestamp;
@@ -97,6 +98,26 @@ impl Cookie {
     pub fn rolled(&self, shown: Option<[u8; 32]>, next: [u8; 32]) -> Self {
         Self { current: Some(next), previous: shown }
     }
+}
+
+/// What a node knows of what the registry once told it. All of it was committed before it was told, so that a registry
+/// which knows less is an older one; a copied or rolled-back agent knows less than the registry, never more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Witness {
+    /// The last of its reports that it was told to be durable.
+    pub acknowledged: u64,
+    pub held: Vec<Holding>,
+}
+
+/// A session that a node holds, as far as the registry must have known it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holding {
+    pub session: SessionId,
+    pub fence: Fence,
+    /// Of the newest run that it was told to make. 0: none.
+    pub ordinal: u32,
+    /// That run, if it has not ended.
+    pub run: Option<RunId>,
 }
 
 /// New work is refused, on a node or everywhere. It never hinders stopping, reading or repairing.

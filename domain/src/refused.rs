@@ -42,6 +42,10 @@ pub enum Refused {
         "node '{0}' showed a cookie that is older than the last two: it was copied, or its state was rolled back"
     )]
     CookieStale(Name),
+    #[error(
+        "the registry is older than what it once told node '{node}' ({evidence}): nothing is told to the node, and what runs there goes on"
+    )]
+    RegistryOlder { node: Name, evidence: Box<str> },
     #[error("node '{node}' still has {sessions} sessions")]
     NodeInUse { node: Name, sessions: usize },
     #[error("session '{session}' cannot be given more time: its run may have {most} {what}")]
@@ -87,6 +91,7 @@ impl Refused {
             | Self::MachineUnknown { .. }
             | Self::NodeUnfit(..)
             | Self::NodeInUse { .. }
+            | Self::RegistryOlder { .. }
             | Self::PlanExpired(_)
             | Self::PlanChanged(_)
             | Self::SafeMode { .. } => Reason::Precondition,
@@ -117,6 +122,7 @@ impl Refused {
             Self::TokenWrong => "TOKEN_INVALID",
             Self::NodeRevoked(_) => "NODE_REVOKED",
             Self::CookieStale(_) => "NODE_COPIED_OR_ROLLED_BACK",
+            Self::RegistryOlder { .. } => "REGISTRY_OLDER",
             Self::NodeInUse { .. } => "NODE_IN_USE",
             Self::PlanUnknown(_) => "PLAN_NOT_FOUND",
             Self::PlanExpired(_) => "PLAN_EXPIRED",
@@ -157,6 +163,9 @@ impl Refused {
             Self::NodeRevoked(_) => "let it join again with a new token and an empty state directory",
             Self::CookieStale(_) => {
                 "if it was copied, stop the copy; if its state was restored, revoke it and let it join again"
+            }
+            Self::RegistryOlder { .. } => {
+                "stop the controller, put the newest copy of its registry.db back, and start it again"
             }
             Self::NodeInUse { .. } => "remove its sessions first: droverctl ps --all shows them",
             Self::TimeUsedUp { .. } => {

@@ -15,6 +15,7 @@ mod system {
     mod logs;
     mod mirrors;
     mod mistakes;
+    mod older;
     mod orphans;
     mod saved;
     mod storms;

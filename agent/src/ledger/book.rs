@@ -18,6 +18,8 @@ pub struct Book {
     pub reports: BTreeMap<u64, Pending>,
     /// The last sequence that was given to a report.
     pub reported: u64,
+    /// The last one that the controller said to be durable, whatever it said since.
+    pub acknowledged: u64,
     pub cookie: Option<Bytes>,
     /// Where saved work may lie.
     pub repositories: BTreeSet<PathBuf>,
@@ -191,7 +193,10 @@ impl Book {
                 let report = Pending { session: *session, progress: *progress, body: body.clone() };
                 self.reports.insert(self.reported, report);
             }
-            Write::Acknowledged(sequence) => self.reports.retain(|known, _| known > sequence),
+            Write::Acknowledged(sequence) => {
+                self.reports.retain(|known, _| known > sequence);
+                self.acknowledged = self.acknowledged.max(*sequence);
+            }
             Write::ReportAfter(sequence) => self.reported = self.reported.max(*sequence),
             Write::Cookie(cookie) => self.cookie = Some(cookie.clone()),
         }

@@ -19,6 +19,7 @@ pub(super) enum Job {
     Holdings(Answer<Book>),
     Session(SessionId, Answer<Book>),
     Reports { after: u64, most: usize, answer: Answer<Vec<(u64, Pending)>> },
+    Acknowledged(Answer<u64>),
     Cookie(Answer<Option<bytes::Bytes>>),
     Distrust(Answer<PathBuf>),
     Repositories(Answer<Vec<PathBuf>>),
@@ -64,6 +65,9 @@ fn read(file: &mut OpenLedger, job: Job) {
             drop(answer.send(rows::repositories(connection).map_err(failed("be read"))));
         }
         Job::Distrust(answer) => drop(answer.send(distrust(file).map_err(failed("be set aside")))),
+        Job::Acknowledged(answer) => {
+            drop(answer.send(rows::acknowledged(connection).map_err(failed("be read"))));
+        }
         Job::Cookie(answer) => drop(answer.send(rows::cookie(connection).map_err(failed("read the cookie")))),
     }
 }

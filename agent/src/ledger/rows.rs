@@ -55,7 +55,8 @@ pub(super) fn write(to: &Connection, write: &Write) -> Result<()> {
         }
         Write::Report { session, progress, body } => report(to, *session, *progress, body),
         Write::Acknowledged(sequence) => {
-            run(to, "DELETE FROM reports WHERE sequence <= ?1", [signed(*sequence)?])
+            run(to, "DELETE FROM reports WHERE sequence <= ?1", [signed(*sequence)?])?;
+            run(to, "UPDATE meta SET acknowledged = max(acknowledged, ?1)", [signed(*sequence)?])
         }
         Write::ReportAfter(sequence) => {
             run(to, "UPDATE meta SET reported = max(reported, ?1)", [signed(*sequence)?])
@@ -188,7 +189,8 @@ fn report(to: &Connection, session: SessionId, progress: bool, body: &[u8]) -> R
 }
 
 pub(super) fn load(from: &Connection) -> Result<Book> {
-    let mut book = Book { reported: reported(from)?, cookie: cookie(from)?, ..Book::default() };
+    let (reported, acknowledged) = (reported(from)?, acknowledged(from)?);
+    let mut book = Book { reported, acknowledged, cookie: cookie(from)?, ..Book::default() };
     book.reports = reports(from, 0, usize::MAX)?.into_iter().collect();
     each(from, SESSIONS, (), |row| add_session(&mut book, row))?;
     each(from, SAGAS, (), |row| add_saga(&mut book, row))?;
@@ -252,6 +254,10 @@ fn kept(from: &Connection) -> Result<BTreeMap<(SessionId, PathBuf), KeptBranch>>
 
 pub(super) fn reported(from: &Connection) -> Result<u64> {
     from.prepare_cached("SELECT reported FROM meta")?.query_row((), |row| unsigned(row, "reported"))
+}
+
+pub(super) fn acknowledged(from: &Connection) -> Result<u64> {
+    from.prepare_cached("SELECT acknowledged FROM meta")?.query_row((), |row| unsigned(row, "acknowledged"))
 }
 
 pub(super) fn cookie(from: &Connection) -> Result<Option<Bytes>> {

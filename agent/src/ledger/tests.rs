@@ -92,7 +92,7 @@ fn a_ledger_of_a_newer_schema_or_another_node_is_refused_and_left_alone() {
     connection.execute(newer, ()).unwrap();
     drop(connection);
     let refused = Ledger::open(dir.path(), node()).unwrap_err();
-    assert!(matches!(refused, OpenError::Newer { found: 99, known: 3, .. }), "{refused}");
+    assert!(matches!(refused, OpenError::Newer { found: 99, known: 4, .. }), "{refused}");
 }
 
 #[test]
@@ -157,6 +157,23 @@ fn sequences_are_never_given_twice_even_when_everything_was_acknowledged() {
         assert!(ledger.reported().has_changed().is_ok());
         assert_eq!(*ledger.reported().borrow(), 3);
     });
+}
+
+#[test]
+fn what_was_acknowledged_is_what_was_said_and_not_what_no_longer_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ledger, owner) = Ledger::open(dir.path(), node()).unwrap();
+    runtime().block_on(async {
+        ledger.commit(vec![report(1, true), report(1, false)]).await.unwrap();
+        assert_eq!(ledger.acknowledged().await.unwrap(), 0, "the first was superseded, not heard");
+        ledger.commit(vec![Write::Acknowledged(2)]).await.unwrap();
+        // A controller that knows less says less.
+        ledger.commit(vec![Write::Acknowledged(1)]).await.unwrap();
+    });
+    drop(ledger);
+    owner.join();
+    let (ledger, _owner) = Ledger::open(dir.path(), node()).unwrap();
+    assert_eq!(runtime().block_on(ledger.acknowledged()).unwrap(), 2);
 }
 
 fn writes() -> impl Strategy<Value = Write> {

@@ -108,6 +108,7 @@ impl<'a> Call<'a> {
             cookie: ledger.cookie().await?.unwrap_or_default().into(),
             facts: Some(wire::facts(&facts)),
             held: link.converge.held().iter().map(held).collect(),
+            acknowledged: ledger.acknowledged().await?,
         };
         let first = LinkRequest { message: Some(Up::Hello(hello)) };
         let rest = stream::select(ReceiverStream::new(beating), ReceiverStream::new(works));
@@ -305,9 +306,10 @@ fn notes(notes: Vec<String>) -> Vec<Box<str>> {
 
 fn held((session, entry): &(SessionId, Entry)) -> Held {
     let local = &entry.local;
-    let run = match local.run {
-        LocalRun::Starting(order) | LocalRun::Live(order) => order.run.to_string(),
-        LocalRun::None | LocalRun::Ended(_) => String::new(),
+    let (run, ordinal) = match local.run {
+        LocalRun::Starting(order) | LocalRun::Live(order) => (order.run.to_string(), order.ordinal),
+        LocalRun::Ended(order) => (String::new(), order.ordinal),
+        LocalRun::None => (String::new(), 0),
     };
     Held {
         session_id: session.to_string(),
@@ -315,5 +317,6 @@ fn held((session, entry): &(SessionId, Entry)) -> Held {
         epoch: local.fence.epoch,
         has_workspace: matches!(local.site, Site::Made),
         run_id: run,
+        ordinal,
     }
 }

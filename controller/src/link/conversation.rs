@@ -63,7 +63,8 @@ impl Conversation {
         }
         let cookie = random::bytes::<32>();
         let shown = (!hello.cookie.is_empty()).then(|| random::hash(&hello.cookie));
-        let wish = Wish::Link { node, facts: Box::new(facts), shown, next: random::hash(&cookie) };
+        let witness = Box::new(node::witness_from(&hello.held, hello.acknowledged));
+        let wish = Wish::Link { node, facts: Box::new(facts), shown, next: random::hash(&cookie), witness };
         let command = Command { actor: Actor::Node(node), trace: None, wish };
         let Done::Fresh(Answer::Node(known)) = plane.registry.submit(command, None).await? else {
             return Err(Error::new(Code::Internal, "INTERNAL", "the link was not answered", ""));

@@ -135,17 +135,17 @@ fn of_registry(plane: &Plane) -> impl Iterator<Item = v1::Finding> {
     unwritten.into_iter().chain(damaged)
 }
 
-/// Somebody came with this node's identity who is not the one that is linked, or not up to date.
+/// Somebody came with this node's identity who is not the one that is linked, or not up to date; or the registry is not.
 fn of_refusal(plane: &Plane, node: &Node) -> Option<v1::Finding> {
-    let (age, why) = plane.links.refusal(node.id, plane.clock.boot()).filter(|(age, _)| *age < REMEMBERED)?;
+    let (age, refusal) =
+        plane.links.refusal(node.id, plane.clock.boot()).filter(|(age, _)| *age < REMEMBERED)?;
     Some(v1::Finding {
         code: "LEDGER_REGISTRY_MISMATCH".into(),
         level: v1::HealthLevel::Manual.into(),
         subject: node.name.to_string(),
-        message: why.to_string(),
+        message: refusal.why.to_string(),
         evidence: vec![format!("refused {} s ago", age.as_secs())],
-        hint: "stop the copy; if the node's state was restored: revoke the node, and let it join again"
-            .into(),
+        hint: refusal.hint.to_string(),
         node: node.name.to_string(),
         ..v1::Finding::default()
     })

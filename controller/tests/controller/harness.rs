@@ -158,7 +158,7 @@ pub async fn link_as(
 ) -> Result<Agent, Status> {
     let channel = channel(running, tls(running).identity(identity)).await.unwrap();
     let (up, requests) = mpsc::channel(16);
-    let hello = Hello { protocol_version: 1, cookie, facts: Some(facts), held: vec![] };
+    let hello = Hello { protocol_version: 1, cookie, facts: Some(facts), ..Hello::default() };
     up.send(LinkRequest { message: Some(Up::Hello(hello)) }).await.unwrap();
     let mut down =
         NodeLinkServiceClient::new(channel.clone()).link(ReceiverStream::new(requests)).await?.into_inner();

@@ -1,6 +1,7 @@
 //! What a command would change. One function per wish, in files by subject; here is what they share: the stamping of
 //! changes with their revisions, and the answer.
 
+mod adoption;
 mod maintenance;
 mod nodes;
 mod queue;
@@ -79,7 +80,9 @@ impl Fleet {
             Wish::RevokeToken { id } => draft.end_token(*id, Kind::TokenRevoked)?,
             Wish::ForgetToken { id } => draft.end_token(*id, Kind::TokenForgotten)?,
             Wish::Enroll(enrollment) => draft.enroll(enrollment)?,
-            Wish::Link { node, facts, shown, next } => draft.link(*node, facts, *shown, *next)?,
+            Wish::Link { node, facts, shown, next, witness } => {
+                draft.link(*node, facts, (*shown, *next), witness)?
+            }
             Wish::SetStanding { node, standing } => draft.set_standing(*node, *standing)?,
             Wish::Cordon { node, cordoned } => draft.cordon(*node, *cordoned)?,
             Wish::Drain { node, within } => draft.drain(*node, *within)?,

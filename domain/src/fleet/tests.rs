@@ -13,7 +13,7 @@ use crate::converge::{self, Action, Local, LocalRun, Site};
 use crate::drain;
 use crate::fence::Fence;
 use crate::id::RunId;
-use crate::node::{NodeFacts, Standing};
+use crate::node::{Holding, NodeFacts, Standing, Witness};
 use crate::outcome::{Cause, Outcome, Usage};
 use crate::placement::{self, Move};
 use crate::refused::Refused;
@@ -22,6 +22,7 @@ use crate::session::{
 };
 use crate::spec::{Parts, Restart, Spec};
 
+mod adoption;
 mod drains;
 mod life;
 mod nodes;
@@ -52,6 +53,23 @@ struct FakeNode {
     /// How often each run was begun here.
     begun: BTreeMap<RunId, u32>,
     cookie: Option<[u8; 32]>,
+    /// What it was told to be durable.
+    acknowledged: u64,
+}
+
+impl FakeNode {
+    fn witness(&self) -> Witness {
+        let newest = |run| match run {
+            LocalRun::None => (0, None),
+            LocalRun::Starting(order) | LocalRun::Live(order) => (order.ordinal, Some(order.run)),
+            LocalRun::Ended(order) => (order.ordinal, None),
+        };
+        let held = self.local.iter().map(|(session, local)| {
+            let (ordinal, run) = newest(local.run);
+            Holding { session: *session, fence: local.fence, ordinal, run }
+        });
+        Witness { acknowledged: self.acknowledged, held: held.collect() }
+    }
 }
 
 fn facts(slots: u32) -> NodeFacts {
@@ -85,6 +103,7 @@ impl World {
                 outbox: vec![],
                 begun: BTreeMap::new(),
                 cookie: None,
+                acknowledged: 0,
             };
             world.nodes.push(node);
             world.link(usize::from(n), slots);
@@ -194,7 +213,13 @@ impl World {
     fn link(&mut self, at: usize, slots: u32) {
         let node = &self.nodes[at];
         let next = [self.fleet.revision() as u8; 32];
-        let wish = Wish::Link { node: node.id, facts: Box::new(facts(slots)), shown: node.cookie, next };
+        let wish = Wish::Link {
+            node: node.id,
+            facts: Box::new(facts(slots)),
+            shown: node.cookie,
+            next,
+            witness: Box::new(node.witness()),
+        };
         let actor = Actor::Node(node.id);
         self.must(actor, wish);
         self.nodes[at].cookie = Some(next);
@@ -305,6 +330,7 @@ impl World {
         }
         if !keep {
             self.nodes[at].outbox.clear();
+            self.nodes[at].acknowledged = self.nodes[at].sequence;
         }
     }
 

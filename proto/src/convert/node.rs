@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use drover_domain::drain;
+use drover_domain::fence::Fence;
 use drover_domain::fleet::Fleet;
 use drover_domain::labels::Labels;
-use drover_domain::node::{Node, NodeFacts, Standing, Token};
+use drover_domain::node::{Holding, Node, NodeFacts, Standing, Token, Witness};
 
 use super::time::{length, stamp};
 use super::{Invalid, known};
-use crate::v1;
+use crate::{node_v1, v1};
 
 /// What is known of a node beside the fleet: it changes with every heartbeat.
 #[derive(Clone, Debug, Default)]
@@ -60,6 +61,16 @@ pub fn facts(facts: &NodeFacts) -> v1::NodeFacts {
         capabilities: facts.capabilities.iter().map(ToString::to_string).collect(),
         notes: facts.notes.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// What an agent says that it knows. What has no id that can be read says nothing.
+pub fn witness_from(held: &[node_v1::Held], acknowledged: u64) -> Witness {
+    let holding = |held: &node_v1::Held| {
+        let fence = Fence { generation: held.generation, epoch: held.epoch };
+        let (session, run) = (held.session_id.parse().ok()?, held.run_id.parse().ok());
+        Some(Holding { session, fence, ordinal: held.ordinal, run })
+    };
+    Witness { acknowledged, held: held.iter().filter_map(holding).collect() }
 }
 
 const LONGEST_FACT: usize = 255;

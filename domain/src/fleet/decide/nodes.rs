@@ -9,7 +9,7 @@ use crate::change::{After, Kind};
 use crate::command::Enrollment;
 use crate::id::{NodeId, TokenId};
 use crate::name::Name;
-use crate::node::{Cookie, Drain, Node, NodeFacts, Standing, Token};
+use crate::node::{Cookie, Drain, Node, NodeFacts, Standing, Token, Witness};
 use crate::refused::Refused;
 use crate::session::{Session, State};
 
@@ -101,10 +101,12 @@ impl Draft<'_> {
         &mut self,
         id: NodeId,
         facts: &NodeFacts,
-        shown: Option<[u8; 32]>,
-        next: [u8; 32],
+        (shown, next): (Option<[u8; 32]>, [u8; 32]),
+        witness: &Witness,
     ) -> Result<Answer, Refused> {
         let before = self.living(id)?;
+        // First: an older registry knows older cookies too.
+        self.check_age(&before, witness)?;
         if !before.cookie.accepts(shown.as_ref()) {
             return Err(Refused::CookieStale(before.name.clone()));
         }

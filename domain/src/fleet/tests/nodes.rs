@@ -69,7 +69,8 @@ fn a_copied_agent_is_refused_by_its_cookie() {
     let mut world = World::new(1, 1);
     let node = world.nodes[0].id;
     let old = world.nodes[0].cookie;
-    let link = |shown, next| Wish::Link { node, facts: Box::new(facts(1)), shown, next };
+    let link =
+        |shown, next| Wish::Link { node, facts: Box::new(facts(1)), shown, next, witness: Box::default() };
     world.must(Actor::Node(node), link(old, [7; 32]));
     world.must(Actor::Node(node), link(Some([7; 32]), [8; 32]));
     assert!(matches!(world.submit(Actor::Node(node), link(old, [9; 32])), Err(Refused::CookieStale(_))));
