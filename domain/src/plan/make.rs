@@ -136,7 +136,7 @@ fn proposed(
             (format!("have its node look at the run of '{title}' again"), "its handle is still missing")
         }
         Cure::Remove(_) => (
-            format!("remove the session '{title}'; its last checkpoint goes to the trash"),
+            format!("remove the session '{title}'; its last checkpoint, if it has one, goes to the trash"),
             "its workspace is still gone",
         ),
         Cure::EndProcesses(_, processes) => {
