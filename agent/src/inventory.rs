@@ -13,7 +13,6 @@ mod processes;
 mod references;
 #[cfg(test)]
 mod tests;
-mod wire;
 mod worktrees;
 
 use std::collections::BTreeSet;

@@ -104,9 +104,9 @@ pub async fn start(config: Config, listener: TcpListener, clock: Clock) -> Resul
     let (router, health) = http::router(&plane, gate, &config.origins).map_err(Error::Serve)?;
     health.set_service_status("", ServingStatus::Serving).await;
     tasks.spawn(listen::run(listener, tls, router, Limits::default(), tasks.clone()));
-    tasks.spawn(scheduler::run(plane.clone()));
+    tasks.spawn(plane.clone().rounds(scheduler::round));
     tasks.spawn(leases::run(plane.clone()));
-    tasks.spawn(drains::run(plane.clone()));
+    tasks.spawn(plane.clone().rounds(drains::round));
     tasks.spawn(retention::run(plane.clone()));
     tasks.spawn(rounds::run(plane.clone()));
     tasks.spawn(carry::run(plane.clone()));

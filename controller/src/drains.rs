@@ -13,21 +13,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// After a stop that could not be written.
 const AGAIN: Duration = Duration::from_millis(200);
 
-pub(crate) async fn run(plane: Plane) {
-    let mut revision = plane.registry.revision();
-    loop {
-        revision.borrow_and_update();
-        let look_again = round(&plane).await;
-        tokio::select! {
-            changed = revision.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(look_again) => {}
-            () = plane.tasks.cancelled() => return,
-        }
-    }
-}
-
 /// Stops what is overdue. Says when to look again at the latest.
-async fn round(plane: &Plane) -> Duration {
+pub(crate) async fn round(plane: &Plane) -> Duration {
     let (published, now) = plane.view();
     let plan = drain::plan(&published.fleet, now);
     let stops = plan.stops.into_iter().map(|session| plane.wish(Wish::StopForDrain { session }));

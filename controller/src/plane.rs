@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use drover_daemon::clock::Clock;
 use drover_daemon::tasks::Tasks;
@@ -42,6 +43,21 @@ pub struct Plane {
 }
 
 impl Plane {
+    /// Goes rounds that take no input: each is woken by a change, or after what the round before it said, and looks; a
+    /// wake-up that gets lost costs one period.
+    pub(crate) async fn rounds(self, round: impl AsyncFn(&Self) -> Duration) {
+        let mut revision = self.registry.revision();
+        loop {
+            revision.borrow_and_update();
+            let look_again = round(&self).await;
+            tokio::select! {
+                changed = revision.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(look_again) => {}
+                () = self.tasks.cancelled() => return,
+            }
+        }
+    }
+
     /// The registry as it is, and the time to render it at.
     pub fn view(&self) -> (Arc<Published>, Timestamp) {
         (self.registry.now(), self.registry.timestamp())

@@ -13,21 +13,8 @@ use crate::random;
 /// It looks at least this often.
 const PERIOD: Duration = Duration::from_secs(10);
 
-pub(crate) async fn run(plane: Plane) {
-    let mut revision = plane.registry.revision();
-    loop {
-        revision.borrow_and_update();
-        let look_again = round(&plane).await;
-        tokio::select! {
-            changed = revision.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(look_again) => {}
-            () = plane.tasks.cancelled() => return,
-        }
-    }
-}
-
 /// Plans and submits until nothing can be moved. Says when to look again at the latest.
-async fn round(plane: &Plane) -> Duration {
+pub(crate) async fn round(plane: &Plane) -> Duration {
     loop {
         let (published, now) = plane.view();
         let plan = placement::plan(&published.fleet, now);

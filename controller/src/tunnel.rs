@@ -14,6 +14,7 @@ use tonic::{Code, Status, Streaming};
 
 use crate::error::Error;
 use crate::links::Links;
+use crate::plane::Plane;
 use crate::random;
 
 /// Tunnels that were asked for and not opened yet; cheap to clone.
@@ -109,6 +110,19 @@ impl Tunnel {
             Err(status) => Err(broken(status.message())),
         }
     }
+}
+
+/// Everything that a node says to this, and `most` pieces of it at most.
+pub async fn said(plane: &Plane, node: NodeId, ask: Ask, most: usize) -> Result<Vec<Message>, Status> {
+    let mut tunnel = plane.tunnels.open(&plane.links, node, None, ask).await?;
+    let mut said = Vec::new();
+    while let Some(message) = tunnel.next().await? {
+        said.push(message);
+        if said.len() > most {
+            return Err(broken("it says more than it has to"));
+        }
+    }
+    Ok(said)
 }
 
 fn refused(error: &drover_proto::node_v1::TunnelError) -> Status {

@@ -126,6 +126,20 @@ pub enum Site {
     Removed,
 }
 
+impl Site {
+    pub const ALL: [Self; 5] = [Self::Nothing, Self::Making, Self::Made, Self::Removing, Self::Removed];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Making => "making",
+            Self::Made => "made",
+            Self::Removing => "removing",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 /// The newest run as the ledger knows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum LocalRun {

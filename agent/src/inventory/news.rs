@@ -7,12 +7,12 @@ use std::time::Duration;
 use drover_domain::id::SessionId;
 use drover_domain::inventory::Inventory;
 use drover_domain::time::Timestamp;
+use drover_proto::convert::inventory::told::{ageless, whole};
 use drover_proto::convert::time::length;
 use drover_proto::node_v1;
 use prost::Message;
 
 use super::Ask;
-use super::wire::{ageless, whole};
 
 /// What was told last.
 #[derive(Debug)]

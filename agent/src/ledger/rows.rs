@@ -99,7 +99,7 @@ fn set_local(to: &Connection, session: SessionId, local: &Local) -> Result<()> {
             session.to_string(),
             signed(local.fence.generation)?,
             signed(local.fence.epoch)?,
-            words::site(local.site),
+            local.site.word(),
             state,
             order.map(|order| order.run.to_string()),
             order.map(|order| order.ordinal),

@@ -16,19 +16,8 @@ pub(super) fn parse_mark(word: &str) -> Option<Mark> {
     [Mark::Intended, Mark::Made].into_iter().find(|known| mark(*known) == word)
 }
 
-pub(super) fn site(site: Site) -> &'static str {
-    match site {
-        Site::Nothing => "nothing",
-        Site::Making => "making",
-        Site::Made => "made",
-        Site::Removing => "removing",
-        Site::Removed => "removed",
-    }
-}
-
 pub(super) fn parse_site(word: &str) -> Option<Site> {
-    let all = [Site::Nothing, Site::Making, Site::Made, Site::Removing, Site::Removed];
-    all.into_iter().find(|known| site(*known) == word)
+    Site::ALL.into_iter().find(|known| known.word() == word)
 }
 
 pub(super) fn run(run: LocalRun) -> (&'static str, Option<Order>) {

@@ -17,6 +17,7 @@ use tonic::{Code, Response, Status};
 use super::resolve;
 use crate::error::Error;
 use crate::plane::Plane;
+use crate::tunnel;
 
 /// What one node may say at once.
 const MOST_ITEMS: usize = 20_000;
@@ -162,17 +163,8 @@ async fn whole(plane: &Plane, node: NodeId, item: String) -> Result<StoredTrash,
     }
 }
 
-/// Everything that a node says to this.
 pub(super) async fn said(plane: &Plane, node: NodeId, ask: Ask) -> Result<Vec<Message>, Status> {
-    let mut tunnel = plane.tunnels.open(&plane.links, node, None, ask).await?;
-    let mut said = Vec::new();
-    while let Some(message) = tunnel.next().await? {
-        said.push(message);
-        if said.len() > MOST_ITEMS {
-            return Err(odd().into());
-        }
-    }
-    Ok(said)
+    tunnel::said(plane, node, ask, MOST_ITEMS).await
 }
 
 fn items_of(node: &Arc<Node>, said: Vec<Message>) -> Result<Vec<Saved>, Error> {

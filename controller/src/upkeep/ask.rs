@@ -6,7 +6,7 @@ use drover_domain::finding::{Cure, Remains};
 use drover_domain::id::NodeId;
 use drover_domain::inventory::Inventory;
 use drover_domain::plan::{Assessment, Branch};
-use drover_proto::convert::inventory::{lock_to_wire, process_to_wire, take};
+use drover_proto::convert::inventory::{take, told};
 use drover_proto::convert::plan::remains_to_wire;
 use drover_proto::node_v1::open_tunnel::Ask;
 use drover_proto::node_v1::tunnel_request::Message;
@@ -16,6 +16,7 @@ use tonic::{Code, Status};
 
 use crate::error::Error;
 use crate::plane::Plane;
+use crate::tunnel;
 
 /// How long a look may take.
 const LOOK: Duration = Duration::from_secs(60);
@@ -88,12 +89,12 @@ pub(super) async fn act(
     let (remains, deed) = match cure {
         Cure::Clear(remains) => (remains_to_wire(remains), act::Deed::Clear(node_v1::ClearRemains {})),
         Cure::EndProcesses(id, processes) => {
-            let processes = processes.iter().map(process_to_wire).collect();
+            let processes = processes.iter().map(|process| told::process(process, None)).collect();
             (session(*id), act::Deed::EndProcesses(node_v1::EndProcesses { processes }))
         }
         Cure::MoveLock(lock) => (
             node_v1::Remains { repository: lock.repository.to_string(), ..node_v1::Remains::default() },
-            act::Deed::MoveLock(node_v1::MoveLock { lock: Some(lock_to_wire(lock)) }),
+            act::Deed::MoveLock(node_v1::MoveLock { lock: Some(told::lock(lock, None)) }),
         ),
         Cure::Tell(id) => (session(*id), act::Deed::TellRun(node_v1::TellRun {})),
         Cure::Stop(_) | Cure::Retry(_) | Cure::Remove(_) => return Err(odd().into()),
@@ -136,17 +137,7 @@ fn saves(work: &v1::RemovalPreview) -> String {
 
 /// Everything that the node says to this.
 async fn said(plane: &Plane, node: NodeId, ask: Ask, patience: Duration) -> Result<Vec<Message>, Status> {
-    let all = async {
-        let mut tunnel = plane.tunnels.open(&plane.links, node, None, ask).await?;
-        let mut said = Vec::new();
-        while let Some(message) = tunnel.next().await? {
-            said.push(message);
-            if said.len() > MOST_PIECES {
-                return Err(odd().into());
-            }
-        }
-        Ok(said)
-    };
+    let all = tunnel::said(plane, node, ask, MOST_PIECES);
     tokio::time::timeout(patience, all).await.unwrap_or_else(|_| {
         let text = format!("the node did not answer within {} s", patience.as_secs());
         Err(Error::new(Code::DeadlineExceeded, "NODE_SLOW", text, "look at the node's load and log").into())

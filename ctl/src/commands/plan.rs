@@ -22,12 +22,9 @@ pub async fn repair(invocation: &Invocation, args: RepairArgs) -> Result<u8, Fai
         request_id: requests::id(&args.how.change),
         scope: Some(scope(invocation, args.scope, args.how.force)?),
     };
-    let progress = Progress::new(&invocation.out);
-    progress.say("looking at the nodes, twice");
     let call = |mut api: Api, request| async move { api.maintenance.plan_repair(request).await };
-    let plan = present(client.call_within(NODE_WORK, request, call).await?.plan, "plan")?;
-    drop(progress);
-    decide(invocation, &client, plan, &args.how, false).await
+    let made = looking(invocation, client.call_within(NODE_WORK, request, call)).await?;
+    decide(invocation, &client, present(made.plan, "plan")?, &args.how, false).await
 }
 
 pub async fn cleanup(invocation: &Invocation, args: CleanupArgs) -> Result<u8, Failure> {
@@ -36,12 +33,16 @@ pub async fn cleanup(invocation: &Invocation, args: CleanupArgs) -> Result<u8, F
         request_id: requests::id(&args.how.change),
         scope: Some(scope(invocation, args.scope, args.how.force)?),
     };
+    let call = |mut api: Api, request| async move { api.maintenance.plan_cleanup(request).await };
+    let made = looking(invocation, client.call_within(NODE_WORK, request, call)).await?;
+    decide(invocation, &client, present(made.plan, "plan")?, &args.how, args.auto).await
+}
+
+/// Says what is waited for, while it is.
+async fn looking<T>(invocation: &Invocation, look: impl Future<Output = T>) -> T {
     let progress = Progress::new(&invocation.out);
     progress.say("looking at the nodes, twice");
-    let call = |mut api: Api, request| async move { api.maintenance.plan_cleanup(request).await };
-    let plan = present(client.call_within(NODE_WORK, request, call).await?.plan, "plan")?;
-    drop(progress);
-    decide(invocation, &client, plan, &args.how, args.auto).await
+    look.await
 }
 
 pub async fn plan(invocation: &Invocation, command: PlanCommand) -> Result<u8, Failure> {

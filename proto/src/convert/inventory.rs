@@ -1,5 +1,7 @@
 //! What is on a node. Ages become stamps on the clock of whoever takes the inventory in: nobody compares two clocks.
 
+pub mod told;
+
 use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
@@ -117,51 +119,15 @@ pub fn lock_from(wire: &node_v1::LockFile, now: Timestamp) -> Result<LockFile, I
     })
 }
 
-/// The same file, for the node that told of it.
-pub fn lock_to_wire(lock: &LockFile) -> node_v1::LockFile {
-    node_v1::LockFile {
-        repository: lock.repository.to_string(),
-        name: lock.name.to_string(),
-        // It was seen a while ago; what counts is the stamp.
-        age: None,
-        holder: lock.holder.as_deref().unwrap_or_default().to_owned(),
-        is_ours: lock.is_ours,
-        stamp: lock.stamp.to_string(),
-    }
-}
-
-/// The same process, for the node that told of it.
-pub fn process_to_wire(process: &Process) -> node_v1::ProcessTrace {
-    node_v1::ProcessTrace {
-        pid: process.pid,
-        start: process.start,
-        run_id: process.run.map(|run| run.to_string()).unwrap_or_default(),
-        name: process.name.to_string(),
-        age: None,
-    }
-}
-
 fn blind(wire: &node_v1::Blind) -> Result<Blind, Invalid> {
     let kind = Kind::ALL.into_iter().find(|kind| kind.word() == wire.kind);
     let kind = kind.ok_or_else(|| Invalid::one("blind.kind", "is nothing that this version knows"))?;
     Ok(Blind { kind, place: optional(&wire.place), why: wire.why.as_str().into() })
 }
 
-/// What a ledger calls it.
-pub fn site_word(site: Site) -> &'static str {
-    match site {
-        Site::Nothing => "nothing",
-        Site::Making => "making",
-        Site::Made => "made",
-        Site::Removing => "removing",
-        Site::Removed => "removed",
-    }
-}
-
 fn site(word: &str) -> Result<Site, Invalid> {
-    const ALL: [Site; 5] = [Site::Nothing, Site::Making, Site::Made, Site::Removing, Site::Removed];
-    let site = ALL.into_iter().find(|site| site_word(*site) == word);
-    site.ok_or_else(|| Invalid::one("site", format!("'{word}' is nothing that this version knows")))
+    let site = Site::ALL.into_iter().find(|site| site.word() == word);
+    site.ok_or_else(|| Invalid::one("ledger.site", format!("'{word}' is nothing that this version knows")))
 }
 
 fn presence(field: &str, value: i32, why: &str) -> Result<Presence<()>, Invalid> {

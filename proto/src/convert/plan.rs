@@ -8,7 +8,7 @@ use drover_domain::node::SafeMode;
 use drover_domain::plan::{Action, Applied, Done, Kept, KeptItem, Outcome, Plan, Purpose, Risk};
 use drover_domain::time::Timestamp;
 
-use super::inventory::{lock_from, lock_to_wire, process_from, process_to_wire};
+use super::inventory::{lock_from, process_from, told};
 use super::time::stamp;
 use super::{Invalid, optional, parsed, required};
 use crate::store_v1 as store;
@@ -136,11 +136,11 @@ fn cure(cure: &Cure) -> store::CureRecord {
         Cure::Remove(_) => Row::Remove(store::RemoveCure {}),
         Cure::Tell(_) => Row::Tell(store::TellCure {}),
         Cure::EndProcesses(_, processes) => {
-            let processes = processes.iter().map(process_to_wire).collect();
+            let processes = processes.iter().map(|process| told::process(process, None)).collect();
             Row::EndProcesses(node_v1::EndProcesses { processes })
         }
         Cure::Clear(remains) => Row::Clear(remains_to_wire(remains)),
-        Cure::MoveLock(lock) => Row::MoveLock(lock_to_wire(lock)),
+        Cure::MoveLock(lock) => Row::MoveLock(told::lock(lock, None)),
     };
     let session = cure.session().map(|session| session.to_string()).unwrap_or_default();
     store::CureRecord { session, cure: Some(row) }

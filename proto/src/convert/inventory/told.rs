@@ -8,23 +8,23 @@ use drover_domain::inventory::{
 };
 use drover_domain::presence::Presence;
 use drover_domain::time::Timestamp;
-use drover_proto::convert::inventory::site_word;
-use drover_proto::convert::time::length;
-use drover_proto::node_v1;
+
+use crate::convert::time::length;
+use crate::node_v1;
 
 /// All of it, in one piece.
-pub(super) fn whole(inventory: &Inventory, now: Timestamp) -> node_v1::InventoryPiece {
+pub fn whole(inventory: &Inventory, now: Timestamp) -> node_v1::InventoryPiece {
     node_v1::InventoryPiece {
         sessions: inventory.sessions.iter().map(|(session, traces)| of(*session, traces, now)).collect(),
         gone: vec![],
-        locks: inventory.locks.iter().map(|found| lock(found, now)).collect(),
+        locks: inventory.locks.iter().map(|found| lock(found, Some(now))).collect(),
         strays: inventory.strays.iter().map(|found| stray(found, now)).collect(),
         blind: inventory.blind.iter().map(blind).collect(),
     }
 }
 
 /// Without what changes by itself.
-pub(super) fn ageless(traces: &node_v1::SessionTraces) -> node_v1::SessionTraces {
+pub fn ageless(traces: &node_v1::SessionTraces) -> node_v1::SessionTraces {
     let mut traces = traces.clone();
     traces.worktrees.iter_mut().for_each(|worktree| worktree.age = None);
     traces.away.iter_mut().for_each(|away| away.age = None);
@@ -41,7 +41,7 @@ fn of(session: SessionId, traces: &Traces, now: Timestamp) -> node_v1::SessionTr
         away: traces.away.iter().map(|found| away(found, now)).collect(),
         references: traces.references.iter().map(|found| references(found, now)).collect(),
         run: traces.run.as_ref().map(run),
-        processes: traces.processes.iter().map(|found| process(found, now)).collect(),
+        processes: traces.processes.iter().map(|found| process(found, Some(now))).collect(),
     }
 }
 
@@ -50,7 +50,7 @@ fn ledger(view: &LedgerView) -> node_v1::LedgerView {
         generation: view.fence.generation,
         epoch: view.fence.epoch,
         is_assigned: view.is_assigned,
-        site: site_word(view.site).to_owned(),
+        site: view.site.word().to_owned(),
         path: text(view.path.as_deref()),
         run_id: view.run.map(|run| run.to_string()).unwrap_or_default(),
         is_busy: view.is_busy,
@@ -89,21 +89,23 @@ fn run(found: &RunTrace) -> node_v1::RunTrace {
     node_v1::RunTrace { run_id: found.run.to_string(), alive: alive.into(), why }
 }
 
-fn process(found: &Process, now: Timestamp) -> node_v1::ProcessTrace {
+/// Whoever tells a node of what it told itself knows no age: what counts is who it is.
+pub fn process(found: &Process, now: Option<Timestamp>) -> node_v1::ProcessTrace {
     node_v1::ProcessTrace {
         pid: found.pid,
         start: found.start,
         run_id: found.run.map(|run| run.to_string()).unwrap_or_default(),
         name: found.name.to_string(),
-        age: age(found.since, now),
+        age: now.and_then(|now| age(found.since, now)),
     }
 }
 
-fn lock(found: &LockFile, now: Timestamp) -> node_v1::LockFile {
+/// The same: what counts is its stamp.
+pub fn lock(found: &LockFile, now: Option<Timestamp>) -> node_v1::LockFile {
     node_v1::LockFile {
         repository: found.repository.to_string(),
         name: found.name.to_string(),
-        age: age(found.since, now),
+        age: now.and_then(|now| age(found.since, now)),
         holder: text(found.holder.as_deref()),
         is_ours: found.is_ours,
         stamp: found.stamp.to_string(),
