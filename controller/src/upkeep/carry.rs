@@ -165,7 +165,7 @@ async fn attempt(plane: &Plane, action: &Action) -> Result<Told, tonic::Status> 
     }
 }
 
-/// Whether it is the same deed at the same thing. Processes may have ended since, and a lock has grown older.
+/// Whether it is the same deed at the same thing. Which processes are left, and how old a lock has grown, the node sees.
 fn is_like(now: &Cure, planned: &Cure) -> bool {
     match (now, planned) {
         (Cure::EndProcesses(now, _), Cure::EndProcesses(planned, _)) => now == planned,
