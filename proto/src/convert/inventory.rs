@@ -127,7 +127,7 @@ fn blind(wire: &node_v1::Blind) -> Result<Blind, Invalid> {
 
 fn site(word: &str) -> Result<Site, Invalid> {
     let site = Site::ALL.into_iter().find(|site| site.word() == word);
-    site.ok_or_else(|| Invalid::one("ledger.site", format!("'{word}' is nothing that this version knows")))
+    site.ok_or_else(|| Invalid::one("site", format!("'{word}' is nothing that this version knows")))
 }
 
 fn presence(field: &str, value: i32, why: &str) -> Result<Presence<()>, Invalid> {
